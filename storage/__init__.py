@@ -1,0 +1,1 @@
+"""Everything Corral keeps: one SQLite file, written by one thread. Begin with `store.py`."""

@@ -1,0 +1,182 @@
+"""What the store speaks: messages with identity, and everything recorded about them.
+
+All records are frozen and carry no behaviour. Times are milliseconds since 1970, UTC.
+
+    StorageError
+    ├── NotFound            no such row, or somebody else's: the two look alike on purpose
+    ├── Conflict            the tree changed under the caller: reload and try again
+    ├── DatabaseDamaged     the file is not, or no longer, a sound database
+    ├── DatabaseNewer       written by a newer Corral; nothing was changed
+    ├── DatabaseBusy        another Corral writes to this data folder
+    ├── FolderUnwritable    the data folder cannot be written to
+    ├── DiskFull            no room left; everything written so far is kept
+    └── StoreClosed         the store was closed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+OWNER_ID = 1  # the owner of the machine is user 1 from the first migration
+
+Role = Literal["system", "user", "assistant"]
+Status = Literal["streaming", "done", "stopped", "interrupted", "blocked", "cut", "error"]
+Stage = Literal["prompt", "partial", "final"]
+Action = Literal["allow", "log", "warn", "block", "unchecked"]
+
+
+class StorageError(Exception):
+    """Base of everything the store raises on purpose."""
+
+
+class NotFound(StorageError):
+    """No such row for this user."""
+
+
+class Conflict(StorageError):
+    """The tree changed under the caller."""
+
+
+class DatabaseDamaged(StorageError):
+    """The file is not a sound database."""
+
+
+class DatabaseNewer(StorageError):
+    """The database was written by a newer Corral."""
+
+
+class DatabaseBusy(StorageError):
+    """Another process writes to this database."""
+
+
+class FolderUnwritable(StorageError):
+    """The data folder cannot be written to."""
+
+
+class DiskFull(StorageError):
+    """No room left on the disk."""
+
+
+class StoreClosed(StorageError):
+    """The store was closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Somebody who has conversations. The owner is user 1."""
+
+    id: int
+    name: str
+    role: Literal["owner", "user", "guest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A thread of messages. `key` is random and is what pages and links use; `id` stays inside."""
+
+    id: int
+    key: str
+    user_id: int
+    title: str
+    system_prompt: str
+    active_leaf_id: int | None
+    created_at: int
+    updated_at: int
+    pinned: bool = False
+    archived_at: int | None = None
+    trashed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRecord:
+    """One judgement as it is kept: scores and what was done, never the text."""
+
+    stage: Stage
+    guard: str
+    guard_version: str
+    action: Action
+    score: float
+    category: str = ""  # category key that decided; empty if none did
+    threshold: float = 0.0  # the limit that the score was held against
+    scores: Mapping[str, float] = field(default_factory=dict)
+    policy_version: str = ""
+    reason: str = ""  # why the guard could not judge
+    upto_char: int = 0
+    seconds: float = 0.0
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One run of the engine that wrote (part of) a reply: provenance and cost.
+
+    `from_char` is where in the message this run began (0, or the length that was there when it
+    was continued). `token_ids` are what the model wrote, for exact prefix reuse and replay.
+    """
+
+    model: str
+    fingerprint: str
+    device: str
+    precision: str
+    sampling: Mapping[str, object]
+    seed: int
+    num_prompt: int
+    num_reused: int
+    num_new: int
+    queue_seconds: float
+    first_token_seconds: float
+    total_seconds: float
+    tokens_per_second: float
+    finish_reason: str
+    error_code: str = ""
+    from_char: int = 0
+    num_left_out: int = 0  # messages that no longer fitted the context
+    token_ids: Sequence[int] = ()
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRecord:
+    """A node of the message tree.
+
+    `version` of `num_versions` says which of the siblings at this place it is, from 1.
+    `sibling_ids` are all of them in order of age. `verdicts` and `generations` are oldest first.
+    """
+
+    id: int
+    conversation_id: int
+    parent_id: int | None
+    role: Role
+    status: Status
+    content: str
+    created_at: int
+    updated_at: int
+    version: int = 1
+    num_versions: int = 1
+    sibling_ids: Sequence[int] = ()
+    verdicts: Sequence[VerdictRecord] = ()
+    generations: Sequence[Generation] = ()
+    error_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One prompt with its reply."""
+
+    prompt: MessageRecord
+    reply: MessageRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A search result. `snippet` is plain text; `marks` are (start, end) of the hits in it."""
+
+    conversation_key: str
+    conversation_title: str
+    message_id: int | None  # None: the title matched
+    role: Role | None
+    snippet: str
+    marks: Sequence[tuple[int, int]]
+    at: int
