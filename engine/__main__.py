@@ -1,0 +1,148 @@
+"""`python -m engine`: generate, score, bench, inspect, models, download, from the command line.
+
+stdout carries the result only; statistics and notes go to stderr; an error is one sentence and a
+non-zero exit. torch is imported when a command needs it, so that `--help` and mistakes are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import platformdirs
+
+from engine import commands
+from engine.base import EngineError, Sampling
+from engine.catalog import BUILT_IN
+from engine.commands import note
+from engine.evaluate import RowsInvalid
+
+_DEVICES = "auto, cpu, cuda, cuda:1, mps"
+_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 only if it did what was asked."""
+    options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    try:
+        return int(options.run(options))
+    except (EngineError, RowsInvalid) as error:
+        note(str(error))
+        return 1
+    except KeyboardInterrupt:
+        note("Stopped.")
+        return 130
+    except BrokenPipeError:  # the reader of stdout has gone; nothing is left to say to it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def models_folder() -> Path:
+    """Where the app keeps downloaded models when nothing else was chosen."""
+    name = "Corral" if sys.platform in ("win32", "darwin") else "corral"
+    return platformdirs.user_data_path(name, appauthor=False, roaming=True) / "models"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        sentence = message[:1].upper() + message[1:]
+        self.exit(2, f"{sentence}. `{self.prog} --help` lists what is possible.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m engine", description="Run a model by hand.")
+    words = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_generate(words.add_parser("generate", help="write a reply on stdout"))
+    _add_score(words.add_parser("score", help="bits per byte of the replies in files"))
+    _add_bench(words.add_parser("bench", help="measure prefill and decode on this machine"))
+    _add_inspect(words.add_parser("inspect", help="what a model is, and what of it fits here"))
+    _add_models(words.add_parser("models", help="models that are here, and known ones"))
+    _add_download(words.add_parser("download", help="fetch a model from the model hub"))
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
+    """Which model, computed how; `shape` describes a `--shape` in place of it, if there is one."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--model", default=BUILT_IN, help="built-in, a folder, or a name under --models"
+    )
+    if shape:
+        which.add_argument("--shape", metavar="NAME", help=shape)
+    add = parser.add_argument
+    add("--models", type=Path, default=models_folder(), help="folder of downloaded models")
+    add("--device", default="auto", help=_DEVICES)
+    add("--precision", default="auto", choices=_PRECISIONS)
+    add("--threads", type=int, default=0, help="processor threads; 0 chooses by the machine")
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    given = parser.add_mutually_exclusive_group(required=True)
+    given.add_argument("--prompt", metavar="P", help='what the user says; "-" reads stdin')
+    given.add_argument(
+        "--messages",
+        type=Path,
+        metavar="FILE.json",
+        help="a conversation; one that ends with the assistant is continued",
+    )
+    add = parser.add_argument
+    add("--raw", action="store_true", help="continue the prompt itself, without the chat format")
+    add("--greedy", action="store_true", help="always the most likely token")
+    add("--seed", type=int, help="the same seed gives the same reply")
+    add("--max-new-tokens", type=int, default=Sampling().max_new_tokens, metavar="N")
+    for name, kind in commands.FILTERS.items():
+        add(f"--{name.replace('_', '-')}", type=kind, help="where not given, the model's own")
+    add("--stop", action="append", default=[], metavar="TEXT", help="end before this text")
+    _add_model(parser)
+    parser.set_defaults(run=commands.generate)
+
+
+def _add_score(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.jsonl")
+    _add_model(parser)
+    parser.set_defaults(run=commands.score)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, shape="random weights of a known size, as llama-3.2-1b")
+    add = parser.add_argument
+    add("--num-prompt", type=int, default=512, metavar="N", help="tokens that are read")
+    add("--num-new", type=int, default=64, metavar="N", help="tokens that are written")
+    add("--json", action="store_true", help="one JSON object")
+    parser.set_defaults(run=commands.bench)
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, shape="a known size, as llama-3.2-1b, without its weights")
+    parser.add_argument("--known", action="store_true", help="one line for every known size")
+    parser.set_defaults(run=commands.inspect)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--models", type=Path, default=models_folder(), help="folder of downloaded models"
+    )
+    parser.set_defaults(run=commands.models)
+
+
+def _add_download(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("name", metavar="NAME", help="a name that `models` lists, or owner/name")
+    add("--models", type=Path, default=models_folder(), help="folder of downloaded models")
+    add("--token-file", type=Path, metavar="FILE", help='the hub\'s token; "-" reads stdin')
+    add("--endpoint", metavar="URL", help="another hub than huggingface.co")
+    add("--json", action="store_true", help="progress as lines of JSON on stderr")
+    parser.set_defaults(run=commands.download)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

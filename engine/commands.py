@@ -1,0 +1,274 @@
+"""What the commands of `python -m engine` do, once their arguments are read.
+
+stdout carries the result only; statistics and notes go to stderr. Each imports what it needs when
+it runs, so that a mistake is said before torch is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from engine.base import (
+    CheckpointMissing,
+    Chunk,
+    EngineInfo,
+    Message,
+    Prompt,
+    PromptEmpty,
+    Sampling,
+    SamplingInvalid,
+)
+from engine.catalog import (
+    BUILT_IN,
+    BUILT_IN_FOLDER,
+    KNOWN,
+    default_hub_cache,
+    in_hub_cache,
+    installed,
+    resolve,
+)
+from engine.evaluate import Score, read_conversations, read_messages, score_conversation
+from engine.usual import usual_sampling
+
+# What shapes the choice of a token, as `--name value`.
+FILTERS: dict[str, type[int] | type[float]] = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repetition_penalty": float,
+}
+
+if TYPE_CHECKING:
+    from engine.download import Progress
+    from engine.local import LocalEngine
+
+
+def generate(options: argparse.Namespace) -> int:
+    prompt = _prompt(options)
+    sampling = _sampling(options, resolve(options.model, models=options.models))
+    engine = _engine(options)
+    try:
+        last = Chunk()
+        text = ""
+        for last in engine.stream(prompt, sampling, cancel=Event(), scope=""):
+            print(last.text, end="", flush=bool(last.text))
+            text = last.text or text
+        print(end="" if text.endswith("\n") else "\n")
+        note(_cost(last))
+        return 0
+    finally:
+        engine.close()
+
+
+def _sampling(options: argparse.Namespace, folder: Path) -> Sampling:
+    """The model's own way to sample, changed by what the command line says."""
+    given = {name: getattr(options, name) for name in FILTERS}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if options.greedy:
+        chosen["temperature"] = 0.0
+    return replace(
+        usual_sampling(folder),
+        **chosen,
+        seed=options.seed,
+        max_new_tokens=options.max_new_tokens,
+        stop=tuple(options.stop),
+    )
+
+
+def _prompt(options: argparse.Namespace) -> Prompt:
+    if options.messages is not None:
+        if options.raw:
+            raise PromptEmpty("--raw continues a text: give it with --prompt, not --messages.")
+        messages = read_messages(options.messages)
+        if messages[-1]["role"] == "assistant":
+            return Prompt(messages=messages[:-1], reply_prefix=messages[-1]["content"])
+        return Prompt(messages=messages)
+    text = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not text.strip():
+        raise PromptEmpty("The prompt is empty: write something after --prompt.")
+    if options.raw:
+        return Prompt(text=text)
+    message: Message = {"role": "user", "content": text}
+    return Prompt(messages=[message])
+
+
+def score(options: argparse.Namespace) -> int:
+    from engine.chat_format import chat_format_for
+    from engine.tokenizer import load_tokenizer, read_json
+
+    folder = resolve(options.model, models=options.models)
+    tokenizer = load_tokenizer(folder)
+    form = chat_format_for(folder, read_json(folder / "config.json"), tokenizer)
+    engine = _engine(options)
+    try:
+        for path in options.files:
+            total = Score()
+            for messages in read_conversations(path):
+                total += score_conversation(
+                    engine, form, messages, context_length=engine.info().context_length
+                )
+            print(f"{path} {total.bits_per_byte:.4f} {total.num_bytes}", flush=True)
+            cut = f", {total.num_cut} cut at the end of the context" if total.num_cut else ""
+            note(f"{path}: {total.num_replies} replies{cut}")
+        return 0
+    finally:
+        engine.close()
+
+
+def bench(options: argparse.Namespace) -> int:
+    folder = None if options.shape else resolve(options.model, models=options.models)
+    from engine.bench import run_bench
+
+    for name in ("num_prompt", "num_new"):
+        if getattr(options, name) < 2:
+            raise SamplingInvalid(f"--{name.replace('_', '-')} must be at least 2.")
+    measured = run_bench(
+        folder,
+        shape_name=options.shape,
+        precision=options.precision,
+        device=options.device,
+        threads=options.threads or None,
+        num_prompt=options.num_prompt,
+        num_new=options.num_new,
+    )
+    if options.json:
+        print(json.dumps(measured))
+    else:
+        print("\n".join(f"{name}: {value}" for name, value in measured.items()))
+    return 0
+
+
+def inspect(options: argparse.Namespace) -> int:
+    folder = None
+    if not (options.known or options.shape):
+        folder = resolve(options.model, models=options.models)
+    from engine.inspect import describe, describe_checkpoint, describe_known
+    from engine.shapes import shape
+
+    if options.known:
+        print(describe_known(device=options.device))
+    elif folder is None:
+        print(describe(shape(options.shape), name=options.shape, device=options.device))
+    else:
+        print(describe_checkpoint(folder, device=options.device))
+        print(_text_side(folder))
+    return 0
+
+
+def models(options: argparse.Namespace) -> int:
+    here = installed(options.models)
+    cached = in_hub_cache(default_hub_cache())
+    paths = dict([*cached, *here])
+    print(f"{BUILT_IN:26}{'':>9}  {BUILT_IN_FOLDER}")
+    for model in KNOWN:
+        place = next((paths.pop(n) for n in (model.name, model.repo.lower()) if n in paths), None)
+        access = "gated" if model.gated else "open"
+        told = place or f"{access}, {model.licence}, {model.purpose}"
+        print(f"{model.name:26}{model.weights_bytes / 1e9:6.1f} GB  {told}")
+    for name, folder in sorted(paths.items()):
+        print(f"{name:26}{'':>9}  {folder}")
+    return 0
+
+
+def download(options: argparse.Namespace) -> int:
+    from engine.download import download, repository_name
+    from engine.hub import Hub
+
+    name = repository_name(options.name)
+    token = None
+    if options.token_file is not None:
+        token = _token(options.token_file)
+    os.environ["HF_HUB_OFFLINE"] = "0"  # this command, and no other, is asked to go online
+    hub = Hub(endpoint=options.endpoint, token=token)
+    show = _show_json if options.json else _show_line
+    folder = download(hub, name, options.models, cancel=Event(), progress=show)
+    if not options.json:
+        note("")
+    print(folder)
+    return 0
+
+
+def _token(file: Path) -> str:
+    try:
+        text = sys.stdin.readline() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointMissing(f"The token file {file} cannot be read: {error}.") from error
+    return text.strip()
+
+
+def _show_json(progress: Progress) -> None:
+    note(json.dumps({**asdict(progress), "seconds_left": progress.seconds_left}))
+
+
+def _show_line(progress: Progress) -> None:
+    left = progress.seconds_left
+    print(
+        f"\r{progress.num_done_bytes / 1e9:.2f} of {progress.num_total_bytes / 1e9:.2f} GB, "
+        f"{progress.bytes_per_second / 1e6:.1f} MB/s"
+        + (f", {left / 60:.0f} min left" if left is not None else "")
+        + "    ",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _text_side(folder: Path) -> str:
+    """How the model reads and writes text: vocabulary, chat format, what ends a reply."""
+    from engine.chat_format import chat_format_for
+    from engine.tokenizer import load_tokenizer, read_json
+
+    tokenizer = load_tokenizer(folder)
+    form = chat_format_for(folder, read_json(folder / "config.json"), tokenizer)
+    ends = sorted(tokenizer.special_text(id) or str(id) for id in form.stop_ids)
+    kind = f"Chat format {form.name}" if form.chat else "No chat format: it completes texts"
+    return (
+        f"{tokenizer.vocab_size} tokens, {len(tokenizer.special_ids)} of them special. "
+        f"{kind}; a reply ends with {', '.join(ends) or 'nothing but its length'}."
+    )
+
+
+def _engine(options: argparse.Namespace) -> LocalEngine:
+    folder = resolve(options.model, models=options.models)
+    from engine.local import LocalEngine
+
+    engine = LocalEngine(
+        folder,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads or None,
+    )
+    note(_described(engine.info()))
+    return engine
+
+
+def _described(info: EngineInfo) -> str:
+    note = f" {info.note}" if info.note else ""
+    return (
+        f"{info.model}: {info.num_parameters / 1e6:.1f} million parameters, {info.precision} on "
+        f"{info.device}, context {info.context_length}.{note}"
+    )
+
+
+def _cost(last: Chunk) -> str:
+    """One line about a finished reply."""
+    cost = last.statistics
+    if cost is None:
+        return "The reply has no end."
+    return (
+        f"{cost.num_prompt} prompt tokens ({cost.num_reused} reused), {cost.num_new} new; "
+        f"first after {cost.first_token_seconds:.3f} s, then {cost.tokens_per_second:.1f} "
+        f"tokens/s; ended by {last.finish_reason}; seed {cost.seed}."
+    )
+
+
+def note(sentence: str) -> None:
+    print(sentence, file=sys.stderr, flush=True)

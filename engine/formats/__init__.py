@@ -1,0 +1,1 @@
+"""How weights lie in files: one module per format."""

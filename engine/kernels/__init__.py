@@ -1,0 +1,1 @@
+"""Own kernels, in C, built on the user's machine where it has a compiler; never needed."""

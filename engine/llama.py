@@ -1,0 +1,377 @@
+"""The Llama forward pass, in reading order: rotary tables, norm, attention, feed-forward, model.
+
+Rows of different length share one pass without padding: their tokens lie one after the other, and
+only attention looks at each row by itself, over the keys and values in that row's slot.
+
+Letters in shapes: N tokens of all rows together, n tokens of one row, T tokens it then holds,
+C hidden size, F feed-forward size, V vocabulary, H query heads, G key-value heads, R = H / G query
+heads per key-value head, D head dimension.
+
+Rotary pairs are kept interleaved (Meta's own layout): two neighbours are one complex number and a
+rotation is one multiplication. Hugging Face files keep the two halves of a head apart, so their
+query and key rows are reordered once, at loading (`weights.interleave`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.config import LlamaConfig
+from engine.kernels.step import MAX_ROWS, Step
+from engine.kv_cache import CacheShape, Slot
+from engine.quantize import (
+    Dense,
+    Matrix,
+    Precision,
+    cache_dtype,
+)
+
+# One row's part of a pass: its slot, and how many of the tokens are for it.
+Span = tuple[Slot, int]
+
+
+# --- rotary positions -----------------------------------------------------------------------------
+
+
+def inverse_frequencies(config: LlamaConfig, num_tokens: int) -> tuple[Tensor, float]:
+    """Angle per position (D / 2,) of each pair, and what to multiply rotated vectors by.
+
+    `num_tokens` matters to dynamic scaling only. Formulas: RoFormer (arXiv 2104.09864), linear and
+    NTK-aware scaling as in transformers' `modeling_rope_utils.py`, YaRN (arXiv 2309.00071), and
+    meta-llama/llama-models `apply_scaling` for llama3.
+    """
+    rope, dim = config.rope, config.head_dim
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32) / dim
+    if rope.rope_type == "dynamic":
+        stretch = max(num_tokens, config.max_position_embeddings) / config.max_position_embeddings
+        base = rope.rope_theta * (rope.factor * stretch - (rope.factor - 1)) ** (dim / (dim - 2))
+        return 1.0 / base**exponents, 1.0
+    plain = 1.0 / rope.rope_theta**exponents
+    match rope.rope_type:
+        case "linear":
+            return plain / rope.factor, 1.0
+        case "llama3":
+            return _llama3_frequencies(config, plain), 1.0
+        case "yarn":
+            return _yarn_frequencies(config, plain), _yarn_attention_factor(config)
+        case _:
+            return plain, 1.0
+
+
+def _llama3_frequencies(config: LlamaConfig, plain: Tensor) -> Tensor:
+    """Slow pairs are slowed by `factor`, fast ones kept, those between blended."""
+    rope = config.rope
+    turns = rope.original_max_position_embeddings * plain / (2 * math.pi)  # in the old context
+    blend = (turns - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+    between = (1 - blend) * plain / rope.factor + blend * plain
+    slow, fast = turns < rope.low_freq_factor, turns > rope.high_freq_factor
+    return torch.where(slow, plain / rope.factor, torch.where(fast, plain, between))
+
+
+def _yarn_frequencies(config: LlamaConfig, plain: Tensor) -> Tensor:
+    """Pairs that turn often are kept, those that turn rarely slowed, with a ramp over the pairs."""
+    rope, dim = config.rope, config.head_dim
+
+    def pair(turns: float) -> float:
+        """The (fractional) pair that turns so often within the original context."""
+        wavelength = rope.original_max_position_embeddings / (turns * 2 * math.pi)
+        return dim * math.log(wavelength) / (2 * math.log(rope.rope_theta))
+
+    low, high = pair(rope.beta_fast), pair(rope.beta_slow)
+    if rope.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    span = high - low if high != low else 0.001
+    ramp = ((torch.arange(dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
+    return plain / rope.factor * ramp + plain * (1 - ramp)
+
+
+def _yarn_attention_factor(config: LlamaConfig) -> float:
+    rope = config.rope
+
+    def scale(weight: float) -> float:
+        return 1.0 if rope.factor <= 1 else 0.1 * weight * math.log(rope.factor) + 1.0
+
+    if rope.attention_factor is not None:
+        return rope.attention_factor
+    if rope.mscale and rope.mscale_all_dim:
+        return scale(rope.mscale) / scale(rope.mscale_all_dim)
+    return scale(1.0)
+
+
+class Rotary:
+    """Tables of rotations, computed as far as they are needed.
+
+    Under dynamic scaling every rotation depends on the length of the whole sequence, which no cache
+    can follow token by token. So the length is taken in steps (`stretch`): past the original
+    context the next doubling of it. Within a step all is exact; at its end the row is read again.
+    """
+
+    def __init__(self, config: LlamaConfig, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self._tables = {0: self._compute(min(2048, config.context_length), 0)}
+
+    def stretch(self, num_tokens: int) -> int:
+        """The length a sequence of `num_tokens` is rotated for; 0 where length does not matter."""
+        original = self.config.max_position_embeddings
+        if self.config.rope.rope_type != "dynamic" or num_tokens <= original:
+            return 0
+        length = original
+        while length < num_tokens:
+            length *= 2
+        return min(length, self.config.context_length)
+
+    def _compute(self, num_positions: int, stretch: int) -> Tensor:
+        """Complex rotations (num_positions, D / 2)."""
+        frequencies, factor = inverse_frequencies(self.config, stretch)
+        angles = torch.outer(torch.arange(num_positions, dtype=torch.float32), frequencies)
+        return torch.complex(angles.cos() * factor, angles.sin() * factor).to(self.device)
+
+    def table(self, num_tokens: int, stretch: int) -> Tensor:
+        """Rotations for the positions from 0 to at least `num_tokens`."""
+        table = self._tables.get(stretch)
+        if table is None or num_tokens > table.shape[0]:
+            table = self._compute(stretch or max(num_tokens, 2 * self._tables[0].shape[0]), stretch)
+            self._tables[stretch] = table
+        return table
+
+
+def rotate(x: Tensor, turns: Tensor) -> None:
+    """Rotate x (n, heads, D) in place by `turns` (n, D / 2), complex."""
+    turns = turns.unsqueeze(1)  # (n, 1, D / 2)
+    pairs = (*x.shape[:2], x.shape[2] // 2, 2)
+    if x.dtype == torch.float32:
+        torch.view_as_complex(x.view(pairs)).mul_(turns)
+    else:  # complex numbers come in float32 at least
+        wide = torch.view_as_complex(x.float().view(pairs))
+        x.copy_(torch.view_as_real(wide.mul_(turns)).flatten(-2))
+
+
+# --- one pass -------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Pass:
+    """What all layers need to know about one forward pass."""
+
+    spans: Sequence[Span]
+    turns: Tensor  # (N, D / 2) complex: the rotation of each token
+    masks: list[Tensor | None]  # per row, (R · n, T): -inf where a key must not be seen; None: all
+
+
+class Norm:
+    """RMSNorm: x / rms(x) · weight, the mean taken in float32."""
+
+    def __init__(self, weight: Tensor, eps: float) -> None:
+        self.weight, self.eps = weight, eps  # (C,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)  # (N, C)
+
+
+class Linear:
+    """A matrix and, where the config asks for one, a bias."""
+
+    def __init__(self, matrix: Matrix, bias: Tensor | None) -> None:
+        self.matrix, self.bias = matrix, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = self.matrix(x)
+        return y if self.bias is None else y.add_(self.bias)
+
+
+class Attention:
+    """Grouped-query attention over the row's slot; keys and values are never expanded."""
+
+    def __init__(self, config: LlamaConfig, qkv: Linear, out: Linear) -> None:
+        self.num_heads, self.num_kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = config.head_dim
+        self.qkv, self.out = qkv, out
+
+    def __call__(self, x: Tensor, step: Pass, layer: int) -> Tensor:
+        heads, kv_heads = self.num_heads, self.num_kv_heads
+        qkv = self.qkv(x).view(-1, heads + 2 * kv_heads, self.head_dim)  # (N, H + 2G, D)
+        rotate(qkv[:, : heads + kv_heads], step.turns)
+        if len(step.spans) == 1:
+            return self.out(self._look(qkv, step, layer, 0))
+        parts = torch.split(qkv, [num for _, num in step.spans])
+        looked = [self._look(part, step, layer, row) for row, part in enumerate(parts)]
+        return self.out(torch.cat(looked))
+
+    def _look(self, qkv: Tensor, step: Pass, layer: int, row: int) -> Tensor:
+        """Write the row's keys and values to its slot, then attend: → (n, H · D)."""
+        slot, num = step.spans[row]
+        heads, kv_heads, head_dim = self.num_heads, self.num_kv_heads, self.head_dim
+        start, end = slot.length, slot.length + num
+        cache = slot.layers[layer]  # (2G, capacity, D)
+        cache[:, start:end] = qkv[:, heads:].transpose(0, 1)
+        keys, values = cache[:kv_heads, :end], cache[kv_heads:, :end]  # (G, T, D)
+        queries = qkv[:, :heads].to(cache.dtype)  # (n, H, D)
+        # The R query heads of a group stand one after the other in the query axis: (1, G, R·n, D).
+        if num == 1:
+            grouped = queries.view(1, kv_heads, -1, head_dim)
+        else:
+            grouped = queries.transpose(0, 1).reshape(1, kv_heads, -1, head_dim)
+        mask = step.masks[row]
+        looked = F.scaled_dot_product_attention(
+            grouped, keys.unsqueeze(0), values.unsqueeze(0), attn_mask=mask
+        )
+        looked = looked.to(qkv.dtype)
+        if num == 1:
+            return looked.reshape(1, heads * head_dim)
+        return looked.reshape(heads, num, head_dim).transpose(0, 1).reshape(num, -1)
+
+
+class FeedForward:
+    """SwiGLU: down(silu(gate(x)) · up(x)), gate and up as one matrix."""
+
+    def __init__(self, gate_up: Linear, down: Linear) -> None:
+        self.gate_up, self.down = gate_up, down
+
+    def __call__(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (N, F) each
+        return self.down(F.silu(gate).mul_(up))  # (N, C)
+
+
+class Block:
+    """One layer: x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(
+        self, norm1: Norm, attention: Attention, norm2: Norm, feed_forward: FeedForward
+    ) -> None:
+        self.norm1, self.attention = norm1, attention
+        self.norm2, self.feed_forward = norm2, feed_forward
+
+    def __call__(self, x: Tensor, step: Pass, layer: int) -> Tensor:
+        x += self.attention(self.norm1(x), step, layer)
+        x += self.feed_forward(self.norm2(x))
+        return x
+
+
+class Llama:
+    """The whole model. Not safe for two threads at once: one compute thread owns it."""
+
+    def __init__(
+        self,
+        config: LlamaConfig,
+        embedding: Matrix,
+        blocks: Sequence[Block],
+        norm: Norm,
+        head: Matrix,
+        rotary: Rotary,
+        *,
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        self.config, self.precision, self.device = config, precision, device
+        self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
+        self.rotary = rotary
+        self.step: Step | None = None  # an own kernel for passes of one token a row
+        self.cache_shape = CacheShape(
+            num_layers=config.num_hidden_layers,
+            num_kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            dtype=cache_dtype(config, precision, device),
+            device=device,
+            context_length=config.context_length,
+        )
+
+    def stretch(self, num_tokens: int) -> int:
+        """What `Slot.stretch` must be for a slot to serve a sequence of `num_tokens`."""
+        return self.rotary.stretch(num_tokens)
+
+    def make_room(self, slot: Slot, num_tokens: int) -> None:
+        """Let `slot` hold `num_tokens` in total. Raises `DeviceOutOfMemory`.
+
+        Where the rotary scaling depends on the length, this may empty the slot: what is to be read
+        next are always the tokens from `slot.length` on.
+        """
+        if (stretch := self.stretch(num_tokens)) != slot.stretch:
+            slot.trim(0)
+            slot.stretch = stretch
+        slot.reserve(num_tokens)
+
+    @torch.inference_mode()
+    def forward(self, ids: Sequence[int], spans: Sequence[Span], *, every: bool = False) -> Tensor:
+        """Read `ids`, the tokens of all `spans` one after the other → logits, float32.
+
+        The logits are those after the last token of each span (len(spans), V); `every` gives them
+        after each token (N, V). Slots must have room (`make_room`); their lengths grow only
+        when the pass is over, so a pass that failed may be tried again.
+        """
+        if self.step is not None and len(ids) == len(spans) <= MAX_ROWS:
+            logits = self.step(ids, [slot for slot, _ in spans])
+            for token, (slot, _) in zip(ids, spans, strict=True):
+                slot.ids.append(token)
+            return logits
+        step = self._prepare(spans)
+        x = self.embedding.rows(torch.tensor(ids, device=self.device))  # (N, C)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, step, layer)
+        at = 0
+        last = []
+        for slot, num in spans:
+            slot.ids.extend(ids[at : at + num])
+            at += num
+            last.append(at - 1)
+        if not every and at > len(spans):
+            x = x[last]  # (rows, C)
+        return self.head(self.norm(x)).float()
+
+    def _prepare(self, spans: Sequence[Span]) -> Pass:
+        turns = [
+            self.rotary.table(slot.length + num, slot.stretch)[slot.length : slot.length + num]
+            for slot, num in spans
+        ]
+        return Pass(
+            spans,
+            turns[0] if len(turns) == 1 else torch.cat(turns),
+            [self._mask(slot.length, num) for slot, num in spans],
+        )
+
+    def _mask(self, length: int, num: int) -> Tensor | None:
+        """What to add to the scores of `num` new tokens against `length + num` keys: 0 or -inf.
+
+        One block of rows per query head of a group. As numbers rather than booleans, because
+        those would be turned into numbers again in every layer.
+        """
+        if num == 1:
+            return None
+        shape, dtype = (num, length + num), self.cache_shape.dtype
+        mask = torch.full(shape, -torch.inf, dtype=dtype, device=self.device).triu_(length + 1)
+        return mask.repeat(self.config.num_attention_heads // self.config.num_key_value_heads, 1)
+
+    @torch.inference_mode()
+    def first_layer(self, x: Tensor) -> Tensor:
+        """What the first layer makes of x (n, C) at the beginning of a sequence: for self-tests."""
+        slot = Slot(self.cache_shape)
+        self.make_room(slot, len(x))
+        return self.blocks[0](x.clone(), self._prepare([(slot, len(x))]), 0)
+
+    def unload(self) -> None:
+        """Let go of all weights; the model cannot be used afterwards."""
+        self.step = None
+        empty = Dense(torch.empty(0, 0))
+        self.blocks, self.embedding, self.head = (), empty, empty
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of all matrices as they lie in memory."""
+        matrices = {id(matrix): matrix for matrix in self._matrices()}
+        return sum(matrix.num_bytes for matrix in matrices.values())
+
+    def _matrices(self) -> Iterator[Matrix]:
+        yield self.embedding
+        yield self.head
+        for block in self.blocks:
+            yield block.attention.qkv.matrix
+            yield block.attention.out.matrix
+            yield block.feed_forward.gate_up.matrix
+            yield block.feed_forward.down.matrix

@@ -1,0 +1,173 @@
+"""A checkpoint → a model that was seen to compute right, in the precision that suits the device.
+
+Before the first answer two things are compared: a cached decode with one full pass on a fixed
+prompt, and, on a GPU, the first layer with the same layer on the CPU in float32. Drivers and wheels
+have computed garbage in silence (pytorch#123151 on MPS). What fails is replaced by a plainer
+precision, then by the CPU, and the sentence that says so stands in `EngineInfo.note`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import torch
+
+from engine.base import CheckpointBroken, DeviceOutOfMemory, EngineError
+from engine.checkpoint import Checkpoint
+from engine.config import LlamaConfig
+from engine.device import device_name, is_out_of_memory
+from engine.kernels.build import load as load_library
+from engine.kernels.step import Step, can_step
+from engine.kv_cache import Slot
+from engine.llama import Llama
+from engine.quantize import Precision
+from engine.weights import first_layer_of, load_llama
+
+log = logging.getLogger(__name__)
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+
+# From this size on a float checkpoint is quantized to int8 on a CPU: below it the weights are read
+# fast enough as they are, and float32 is exact.
+_INT8_PARAMETERS = 500_000_000
+
+# Greatest difference of logits, relative to the largest, between decode and a full pass.
+_TOLERANCE = {"fp32": 1e-3, "bf16": 0.15, "fp16": 0.03, "int8": 0.15, "int4": 0.15}
+# Mean difference of the first layer's output from that of the CPU, relative to its spread. Four
+# bits move it by a tenth; what garbage does begins at one.
+_LAYER_TOLERANCE = 0.3
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: str = "auto",
+    progress: Callable[[float], None] = lambda _part: None,
+) -> tuple[Llama, str]:
+    """The model in the first way that passes its tests, and a note if that is not the first way.
+
+    Raises `CheckpointError`, and `DeviceOutOfMemory` if the device has no room for the weights.
+    """
+    ways = list(_ways(checkpoint.config, device, precision))
+    for place, candidate in ways:
+        model = _try(checkpoint, place, candidate, progress)
+        if model is None:
+            continue
+        attach_step(model)
+        if (place, candidate) == ways[0]:
+            return model, ""
+        failed = f"{ways[0][1]} failed its self-test on {device_name(device)}"
+        return model, f"{failed}; {candidate} on {device_name(place)} is used."
+    raise CheckpointBroken(
+        f"{checkpoint.name} computes different numbers for the same text twice, or none at all: "
+        "its weights are damaged. Download it again."
+    )
+
+
+def choose_precision(config: LlamaConfig, device: torch.device) -> Precision:
+    """What `auto` means: on a CPU int8 for stored int8 and large models, float32 for small ones.
+
+    On CUDA it is bfloat16, on MPS float16.
+    """
+    if device.type != "cpu":
+        return "bf16" if device.type == "cuda" else "fp16"
+    if config.quantized or config.num_parameters >= _INT8_PARAMETERS:
+        return "int8"
+    return "fp32"
+
+
+def _ways(
+    config: LlamaConfig, device: torch.device, precision: str
+) -> Iterator[tuple[torch.device, Precision]]:
+    """Where and in which precision to try, the wanted way first, each once."""
+    wanted = choose_precision(config, device)
+    if precision != "auto":
+        wanted = cast(Precision, precision)
+    yield device, wanted
+    if wanted != "fp32":
+        yield device, "fp32"
+    if device.type != "cpu":
+        cpu = torch.device("cpu")
+        yield cpu, choose_precision(config, cpu)
+
+
+def _try(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: Precision,
+    progress: Callable[[float], None],
+) -> Llama | None:
+    """The model, or None if it fails a test or the device cannot run it."""
+    try:
+        model = load_llama(checkpoint, precision, device, progress=progress)
+        error = self_test(model)
+        if device.type != "cpu" and first_layer_error(model, checkpoint) > _LAYER_TOLERANCE:
+            error = float("inf")
+    except EngineError:
+        raise
+    except (RuntimeError, MemoryError) as failure:
+        if is_out_of_memory(failure):
+            raise DeviceOutOfMemory(
+                f"{checkpoint.name} does not fit the memory of {device_name(device)}: choose a "
+                "smaller model, or the precision int8 or int4."
+            ) from failure
+        log.warning("%s on %s failed: %s", precision, device, failure)
+        return None
+    if error <= _TOLERANCE[precision]:
+        return model
+    log.warning("%s on %s failed its self-test: error %.3g", precision, device, error)
+    model.unload()
+    return None
+
+
+def attach_step(model: Llama) -> bool:
+    """Let `model` decode by the own kernel if there is one and it computes the same → whether."""
+    if not can_step(model) or (library := load_library()) is None:
+        return False
+    model.step = Step(model, library)
+    if self_test(model) > _TOLERANCE[model.precision]:
+        log.warning("the own kernel failed its self-test and is not used")
+        model.step = None
+    return model.step is not None
+
+
+def self_test(model: Llama, num_tokens: int = 20) -> float:
+    """Greatest difference between logits of cached decode and of one full pass, relative.
+
+    Infinite if any number is not finite. The ids are fixed and spread over the vocabulary.
+    """
+    num_tokens = min(num_tokens, model.cache_shape.context_length - 1)
+    ids = _spread_ids(model.config, num_tokens)
+    whole, parts = Slot(model.cache_shape), Slot(model.cache_shape)
+    model.make_room(whole, num_tokens)
+    full = model.forward(ids, [(whole, num_tokens)], every=True)
+    model.make_room(parts, num_tokens)
+    half = max(1, num_tokens // 2)
+    rows = [model.forward(ids[:half], [(parts, half)])]
+    for token in ids[half:]:
+        rows.append(model.forward([token], [(parts, 1)]))
+    decoded, expected = torch.cat(rows), full[half - 1 :]
+    if not (torch.isfinite(decoded).all() and torch.isfinite(expected).all()):
+        return float("inf")
+    scale = expected.abs().max().clamp_min(1e-6)
+    return float((decoded - expected).abs().max() / scale)
+
+
+def first_layer_error(model: Llama, checkpoint: Checkpoint, num_tokens: int = 16) -> float:
+    """How far the first layer is from the same layer on the CPU in float32, relative.
+
+    Both read the model's own embeddings. Infinite if any number is not finite.
+    """
+    ids = torch.tensor(_spread_ids(model.config, num_tokens), device=model.device)
+    x = model.embedding.rows(ids)
+    ours = model.first_layer(x).float().cpu() - x.float().cpu()
+    exact = first_layer_of(checkpoint).first_layer(x.float().cpu()) - x.float().cpu()
+    if not torch.isfinite(ours).all():
+        return float("inf")
+    return float((ours - exact).abs().mean() / exact.std().clamp_min(1e-12))
+
+
+def _spread_ids(config: LlamaConfig, num_tokens: int) -> list[int]:
+    return [(7919 * (position + 1)) % config.vocab_size for position in range(num_tokens)]

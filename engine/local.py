@@ -1,0 +1,225 @@
+"""The engine on this machine: a checkpoint, its tokenizer, the model and the scheduler as one.
+
+Loading (`engine/loading.py`) and every computation run on the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import TypeVar
+
+import torch
+
+from engine.base import (
+    CheckpointBroken,
+    Chunk,
+    ContextFull,
+    EngineInfo,
+    Message,
+    ModelUnsupported,
+    Prompt,
+    PromptEmpty,
+    Sampling,
+    TokenScores,
+)
+from engine.chat_format import chat_format_for
+from engine.checkpoint import open_checkpoint
+from engine.detokenize import Detokenizer
+from engine.device import choose_device, choose_threads, device_name, free_bytes
+from engine.generate import ReplyStream, Row
+from engine.kv_cache import Slot
+from engine.loading import PRECISIONS, load_model
+from engine.pace import thread_choices
+from engine.sampling import Sampler
+from engine.scheduler import Scheduler
+from engine.tokenizer import load_tokenizer
+
+T = TypeVar("T")
+
+_SCORE_CHUNK = 256
+
+# Keys and values kept if nobody says otherwise: some whole contexts, within half of what is free.
+_CACHED_CONTEXTS = 8
+_LEAST_CACHE_BYTES = 128 << 20
+
+
+class LocalEngine:
+    """`engine.base.Engine` for a Llama checkpoint on this machine's own device."""
+
+    def __init__(
+        self,
+        folder: Path | str,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        threads: int | None = None,
+        cache_bytes: int | None = None,
+        max_rows: int = 16,
+        max_context: int | None = None,
+        name: str | None = None,
+        progress: Callable[[float], None] = lambda _part: None,
+    ) -> None:
+        """Load the checkpoint in `folder`; blocks until it can answer.
+
+        `cache_bytes` bounds all keys and values, running and kept (default: eight whole contexts,
+        within half of the memory that is free after loading). Raises any `CheckpointError`,
+        `DeviceAbsent`, `DeviceOutOfMemory`.
+        """
+        if precision not in PRECISIONS:
+            raise ModelUnsupported(
+                f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
+            )
+        checkpoint = open_checkpoint(folder)
+        self._tokenizer = load_tokenizer(checkpoint.folder)
+        self._format = chat_format_for(
+            checkpoint.folder, dict(checkpoint.raw_config), self._tokenizer
+        )
+        if self._tokenizer.vocab_size > checkpoint.config.vocab_size:
+            raise CheckpointBroken(
+                f"The tokenizer knows {self._tokenizer.vocab_size} tokens, the weights "
+                f"{checkpoint.config.vocab_size}: they belong to two different models."
+            )
+        choices = (threads,) if threads else thread_choices(choose_threads())
+        self._scheduler = Scheduler(threads=choices, max_rows=max_rows)
+        try:
+            load = partial(load_model, checkpoint, choose_device(device), precision, progress)
+            self._model, note = self._scheduler.aside(load)
+            self._device = self._model.device  # the CPU if a GPU failed its self-test
+            free = free_bytes(self._device)
+            whole = self._model.cache_shape.token_bytes * self._model.cache_shape.context_length
+            usual = min(free // 2, max(_LEAST_CACHE_BYTES, _CACHED_CONTEXTS * whole))
+            budget = usual if cache_bytes is None else cache_bytes
+            self._scheduler.serve(self._model, budget)
+            self._scheduler.warm_up()
+        except BaseException:
+            self._scheduler.close()
+            raise
+        shape = self._model.cache_shape
+        fitting = max(256, min(budget, free) // shape.token_bytes)
+        self._context_length = min(shape.context_length, fitting, max_context or 1 << 62)
+        self._config = checkpoint.config
+        self._info = EngineInfo(
+            model=name or checkpoint.name,
+            fingerprint=checkpoint.fingerprint,
+            architecture="LlamaForCausalLM",
+            num_parameters=checkpoint.config.num_parameters,
+            context_length=self._context_length,
+            device=device_name(self._device, choices[0]),
+            precision=self._model.precision,
+            chat=self._format.chat,
+            note=note,
+        )
+
+    def stream(
+        self, prompt: Prompt, sampling: Sampling, *, cancel: Event, scope: str
+    ) -> Iterator[Chunk]:
+        """See `Engine.stream`. `scope` may be `owner/conversation`; "" keeps nothing in cache."""
+        ids = self._ids_of(prompt)
+        self._check_ids(ids)
+        if len(ids) >= self._context_length:
+            raise ContextFull(len(ids), self._context_length)
+        chat = prompt.messages is not None
+        continues = self._format.reply_continues(prompt.reply_prefix) if chat else True
+        stop = (*sampling.stop, *self._format.stop) if chat else sampling.stop
+        seed = random.randrange(1 << 63) if sampling.seed is None else sampling.seed
+        row = Row(
+            ids,
+            sampler=Sampler(
+                sampling,
+                seed,
+                self._config.vocab_size,
+                text_of=lambda token: self._tokenizer.decode([token]),
+            ),
+            detokenizer=Detokenizer(self._tokenizer, stop, continues=continues),
+            stop_ids=self._format.stop_ids,
+            max_new_tokens=min(sampling.max_new_tokens, self._context_length - len(ids)),
+            seed=seed,
+            scope=scope,
+            cancel=cancel,
+        )
+        return ReplyStream(row, self._scheduler.submit)
+
+    def score(self, ids_or_text: Sequence[int] | str) -> TokenScores:
+        """See `Engine.score`. Runs between the steps of running rows, a part at a time."""
+        if isinstance(ids_or_text, str):
+            ids = self._with_bos(self._tokenizer.encode(ids_or_text))
+        else:
+            ids = list(ids_or_text)
+        self._check_ids(ids)
+        if len(ids) > self._context_length:
+            raise ContextFull(len(ids), self._context_length)
+        slot = Slot(self._model.cache_shape, stretch=self._model.stretch(len(ids)))
+        logprobs = [0.0]
+        try:
+            for start in range(0, len(ids) - 1, _SCORE_CHUNK):
+                logprobs += self._scheduler.aside(partial(self._score_part, slot, ids, start))
+        finally:
+            slot.release()
+        num_bytes = tuple(len(self._tokenizer.token_bytes(token)) for token in ids)
+        return TokenScores(tuple(ids), tuple(logprobs), num_bytes)
+
+    def _score_part(self, slot: Slot, ids: list[int], start: int) -> list[float]:
+        """Log-probabilities of the tokens after `start`, up to `_SCORE_CHUNK` of them."""
+        part = ids[start : min(start + _SCORE_CHUNK, len(ids) - 1)]
+        self._model.make_room(slot, len(ids))
+        logits = self._model.forward(part, [(slot, len(part))], every=True)  # (n, V)
+        targets = torch.tensor(ids[start + 1 : start + 1 + len(part)], device=logits.device)
+        chosen = logits.log_softmax(dim=-1).gather(1, targets.unsqueeze(1))
+        values: list[float] = chosen.squeeze(1).tolist()
+        return values
+
+    def count_tokens(self, messages: Sequence[Message]) -> int:
+        """See `Engine.count_tokens`."""
+        return len(self._format.render(messages))
+
+    def info(self) -> EngineInfo:
+        """See `Engine.info`."""
+        return self._info
+
+    def show(self, messages: Sequence[Message]) -> str:
+        """The prompt that `messages` become, with its markers, for people to look at."""
+        return self._format.show(messages)
+
+    def aside(self, job: Callable[[], T]) -> T:
+        """Run `job` (a guard, say) on the compute thread between two steps. Blocks."""
+        return self._scheduler.aside(job)
+
+    def forget(self, scope: str, conversation: str | None = None) -> None:
+        """Drop the cached prefixes of an owner, or of one conversation of theirs."""
+        self._scheduler.forget(scope if conversation is None else f"{scope}/{conversation}")
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """Bytes that kept prefixes take now."""
+        return self._scheduler.aside(lambda: self._scheduler.prefixes.num_bytes)
+
+    def close(self) -> None:
+        """See `Engine.close`. May be repeated."""
+        self._scheduler.close()
+        self._model.unload()
+        gc.collect()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # --- prompts ---
+
+    def _ids_of(self, prompt: Prompt) -> list[int]:
+        if prompt.messages is not None:
+            return self._format.render(prompt.messages, prompt.reply_prefix)
+        if prompt.text is not None:
+            return self._with_bos(self._tokenizer.encode(prompt.text))
+        return list(prompt.ids or ())
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        return ids if self._tokenizer.bos_id is None else [self._tokenizer.bos_id, *ids]
+
+    def _check_ids(self, ids: Sequence[int]) -> None:
+        if not ids:
+            raise PromptEmpty("The prompt holds no token to read: write something.")
+        if not all(0 <= token < self._config.vocab_size for token in ids):
+            raise PromptEmpty("The prompt holds token ids that this model does not have.")

@@ -1,0 +1,134 @@
+"""Finished slots, kept so that the next prompt need not be read from the beginning.
+
+A chat sends its whole history with every turn; all of it but the last message lies in the slot of
+the turn before. `take` finds the slot with the longest common prefix of token ids; editing or
+regenerating is a trim. Slots are shared only within one owner: otherwise the time to the first
+token would tell others what somebody wrote. They live in memory only.
+
+A scope is `owner` or `owner/conversation`. Whoever owns it may reuse it in all conversations; the
+second part is there to forget one conversation. An empty scope keeps nothing and finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+
+from engine.kv_cache import Slot
+
+# A shorter common beginning (a BOS, a role's header) is read faster than it is looked after.
+MIN_REUSED = 16
+
+
+def owner_of(scope: str) -> str:
+    """Who a scope belongs to."""
+    return scope.partition("/")[0]
+
+
+def covers(scope: str, other: str) -> bool:
+    """Whether `other` is `scope`, or a conversation of the owner that `scope` names."""
+    return scope == other or ("/" not in scope and owner_of(other) == scope)
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many ids `a` and `b` share from the beginning on."""
+    length = min(len(a), len(b))
+    if a[:length] == b[:length]:
+        return length
+    low, high = 0, length  # a[:low] agrees, a[:high] does not; slices compare at C speed
+    while high - low > 1:
+        middle = (low + high) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+class PrefixCache:
+    """Slots of finished rows, least recently used first out. Owned by the compute thread."""
+
+    def __init__(self) -> None:
+        self._slots: list[Slot] = []
+        self._clock = count(1)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes held, over all owners."""
+        return sum(slot.num_bytes for slot in self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def take(
+        self, scope: str, ids: Sequence[int], stretch: int, running: Iterable[Slot] = ()
+    ) -> Slot | None:
+        """A slot that holds the longest known beginning of `ids`, ready to be written on.
+
+        At least one token is left to read, because its logits are needed. `running` are slots of
+        rows that still write; from them the beginning is copied. So it is from a kept slot most of
+        whose tokens would be lost (another branch); else that slot itself is trimmed and given.
+        Raises `DeviceOutOfMemory` if there is no room for the copy.
+        """
+        if not scope:
+            return None
+        best, reused, kept = None, MIN_REUSED - 1, False
+        for candidates, is_kept in ((self._slots, True), (running, False)):
+            for slot in candidates:
+                if owner_of(slot.scope) != owner_of(scope) or slot.stretch != stretch:
+                    continue
+                length = min(common_prefix(slot.ids, ids), len(ids) - 1)
+                if length > reused:
+                    best, reused, kept = slot, length, is_kept
+        if best is None:
+            return None
+        best.last_used = next(self._clock)
+        if kept and best.length - reused <= reused:
+            self._slots.remove(best)
+            best.trim(reused)
+        else:
+            best = best.copy(reused, len(ids))
+        best.scope = scope
+        return best
+
+    def keep(self, slot: Slot) -> None:
+        """Keep a finished row's slot; an older one that is a part of it goes."""
+        if not slot.scope or slot.length < MIN_REUSED:
+            slot.release()
+            return
+        owner = owner_of(slot.scope)
+        for other in list(self._slots):
+            if (
+                owner_of(other.scope) == owner
+                and other.stretch == slot.stretch
+                and other.length <= slot.length
+                and slot.ids[: other.length] == other.ids
+            ):
+                self._drop(other)
+        slot.last_used = next(self._clock)
+        self._slots.append(slot)
+
+    def evict(self, num_bytes: int) -> int:
+        """Drop the least recently used slots until `num_bytes` are free → bytes freed."""
+        freed = 0
+        for slot in sorted(self._slots, key=lambda slot: slot.last_used):
+            if freed >= num_bytes:
+                break
+            freed += slot.num_bytes
+            self._drop(slot)
+        return freed
+
+    def forget(self, scope: str) -> None:
+        """Drop what `scope` left: all of an owner's, or one conversation's."""
+        for slot in list(self._slots):
+            if covers(scope, slot.scope):
+                self._drop(slot)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for slot in list(self._slots):
+            self._drop(slot)
+
+    def _drop(self, slot: Slot) -> None:
+        self._slots.remove(slot)
+        slot.release()

@@ -1,0 +1,425 @@
+"""The one thread that computes: rows join and leave between steps, side jobs run between them too.
+
+A step is: at most one chunk of a prompt, then one token for every row that writes (continuous
+batching). The thread owns the device. Everything else (guards, scoring, loading) that computes on
+it comes in through `aside`, because two OpenMP teams at once cost more than half of the speed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from engine.base import DeviceOutOfMemory, EngineClosed, EngineError, FinishReason
+from engine.device import is_out_of_memory
+from engine.generate import Row
+from engine.kv_cache import CacheShape, Slot
+from engine.pace import Pace
+from engine.prefix import PrefixCache, common_prefix, covers, owner_of
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_WARM_UP_SECONDS = 1.0
+_WORTH_WAITING = 32  # tokens of a common beginning that another row is about to read
+_TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
+
+NO_ROOM = (
+    "The device ran out of memory in the middle of an answer: close other programs or "
+    "conversations, or choose a smaller model or precision."
+)
+
+
+class Model(Protocol):
+    """What the scheduler needs of a model: `engine.llama.Llama`, or anything that acts like it."""
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        """What one token leaves in a slot."""
+        ...
+
+    def stretch(self, num_tokens: int) -> int:
+        """What a slot's `stretch` must be for its contents to count in such a long sequence."""
+        ...
+
+    def make_room(self, slot: Slot, num_tokens: int) -> None:
+        """Let `slot` hold `num_tokens`; may empty it."""
+        ...
+
+    def forward(
+        self, ids: Sequence[int], spans: Sequence[tuple[Slot, int]], *, every: bool = False
+    ) -> Tensor:
+        """Read `ids` into the slots → logits after each span, or after every token."""
+        ...
+
+
+class Scheduler:
+    """Rows, the slots they write to, and the thread that computes them."""
+
+    def __init__(
+        self,
+        *,
+        threads: Sequence[int] = (),
+        max_rows: int = 16,
+        chunk: int = 512,
+        shared_chunk: int = 128,
+    ) -> None:
+        """Start the thread.
+
+        `threads` are the numbers of threads it may choose among; none given leaves torch's own.
+        `chunk` tokens of a prompt are read at a time, `shared_chunk` while other rows are writing:
+        that is how long these may have to wait for a token.
+        """
+        self._max_rows = max_rows
+        self._reading: Pace | None = Pace(threads) if threads else None
+        self._writing: Pace | None = Pace(threads) if threads else None
+        self._chunk, self._shared_chunk = chunk, shared_chunk
+        self._model: Model | None = None
+        self._kv_bytes = 0
+        self._waiting: list[Row] = []
+        self._rows: list[Row] = []
+        self._turn = self._admitted = 0
+        self._served: dict[str, int] = {}  # owner → number of the latest row admitted
+        self.prefixes = PrefixCache()
+        self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._closed = False
+        self._lock = threading.Lock()  # between closing and handing in
+        self._thread = threading.Thread(target=self._run, name="corral-compute", daemon=True)
+        self._thread.start()
+
+    # --- called from other threads ---
+
+    def serve(self, model: Model, kv_bytes: int) -> None:
+        """Use `model` from now on, with `kv_bytes` for all slots, running and kept."""
+
+        def begin() -> None:
+            self._model, self._kv_bytes = model, kv_bytes
+
+        self.aside(begin)
+
+    def warm_up(self) -> None:
+        """Find the number of threads to begin with, by some decode steps that nobody sees.
+
+        Takes about a second at most; what is left of the trial goes on in the first answer.
+        """
+
+        def try_out() -> None:
+            assert self._model is not None
+            slot = Slot(self._model.cache_shape)
+            self._model.make_room(slot, 2)
+            until = time.perf_counter() + _WARM_UP_SECONDS
+            while self._writing and not self._writing.settled and time.perf_counter() < until:
+                with _timed(self._writing):
+                    self._model.forward([0], [(slot, 1)])
+                slot.trim(1)
+            if self._reading and self._writing:
+                self._reading.begin_with(self._writing.threads)
+
+        self.aside(try_out)
+
+    def submit(self, row: Row) -> None:
+        """Queue `row`. Does not block. Raises `EngineClosed`."""
+        self._hand_in(lambda: self._waiting.append(row))
+
+    def aside(self, job: Callable[[], T]) -> T:
+        """Run `job` on the compute thread between two steps and return what it returns. Blocks."""
+        if threading.current_thread() is self._thread:
+            return job()
+        future: Future[T] = Future()
+
+        def run() -> None:
+            if self._closed:
+                future.set_exception(EngineClosed("The engine was shut down."))
+                return
+            try:
+                future.set_result(job())
+            except BaseException as error:  # belongs to whoever asked, not to this thread
+                future.set_exception(error)
+
+        self._hand_in(run)
+        return future.result()
+
+    def forget(self, scope: str) -> None:
+        """Drop cached prefixes of `scope`. Returns when they are gone; nothing to do if closed.
+
+        Rows of that scope that still run leave nothing when they end.
+        """
+
+        def drop() -> None:
+            self.prefixes.forget(scope)
+            for row in self._rows + self._waiting:
+                if covers(scope, row.scope):
+                    row.scope = ""
+                    if row.slot is not None:
+                        row.slot.scope = ""
+
+        try:
+            self.aside(drop)
+        except EngineClosed:
+            return
+
+    def close(self) -> None:
+        """End all rows with `EngineClosed`, free the slots and stop the thread. May be repeated."""
+        with self._lock:
+            self._closed = True
+            self._commands.put(lambda: None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _hand_in(self, command: Callable[[], None]) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("The engine was shut down.")
+            self._commands.put(command)
+
+    # --- the compute thread ---
+
+    def _run(self) -> None:
+        if self._writing:
+            torch.set_num_threads(self._writing.threads)
+        while not self._closed:
+            self._take_commands(wait=not (self._rows or self._waiting))
+            try:
+                self._step()
+            except Exception as error:
+                log.exception("a step failed")
+                self._fail(list(self._rows), _translated(error))
+        self._shut_down()
+
+    def _take_commands(self, *, wait: bool) -> None:
+        """Run what was handed in; those handed in meanwhile come after the next step."""
+        if wait:
+            self._commands.get()()
+        for _ in range(self._commands.qsize()):
+            try:
+                self._commands.get_nowait()()
+            except Empty:
+                return
+
+    def _shut_down(self) -> None:
+        while True:
+            try:
+                self._commands.get_nowait()()
+            except Empty:
+                break
+        self._fail(self._rows + self._waiting, EngineClosed("The engine was shut down."))
+        self.prefixes.clear()
+        self._model = None
+
+    def _step(self) -> None:
+        for row in [row for row in self._waiting + self._rows if row.cancelled]:
+            self._end(row, "cancelled")
+        self._admit()
+        if reader := self._next_reader():
+            self._read(reader)
+        if writers := [row for row in self._rows if row.pending() == 1]:
+            self._write(writers)
+
+    # 1. who may run
+
+    def _admit(self) -> None:
+        """Give slots to waiting rows, to the owner first who has the fewest running.
+
+        Among equals it is the one who was served longest ago, then the oldest row.
+        """
+        while len(self._rows) < self._max_rows:
+            ready = [row for row in self._waiting if not self._is_being_read(row)]
+            if not ready:
+                return
+            running = Counter(owner_of(row.scope) for row in self._rows)
+            row = min(
+                ready,
+                key=lambda row: (
+                    running[owner_of(row.scope)],
+                    self._served.get(owner_of(row.scope), 0),
+                ),
+            )
+            assert self._model is not None
+            shape = self._model.cache_shape
+            most = min(row.num_prompt + row.max_new_tokens, shape.context_length)
+            if not self._make_bytes(shape.bucket(most) * shape.token_bytes) and self._rows:
+                return  # wait until a row ends
+            self._waiting.remove(row)
+            self._admitted += 1
+            self._served[owner_of(row.scope)] = self._admitted
+            try:
+                self._start(row)
+            except Exception as error:
+                row.fail(_translated(error))
+
+    def _is_being_read(self, row: Row) -> bool:
+        """Whether a running row is reading what `row` begins with: better to wait and copy it."""
+        return any(
+            other.slot is not None
+            and row.scope
+            and owner_of(other.scope) == owner_of(row.scope)
+            and other.pending() > 1
+            and common_prefix(other.tokens, row.tokens) - other.slot.length >= _WORTH_WAITING
+            for other in self._rows
+        )
+
+    def _make_bytes(self, num_bytes: int) -> bool:
+        """Evict kept slots until `num_bytes` more fit the budget → whether they do."""
+        running = sum(row.slot.num_bytes for row in self._rows if row.slot is not None)
+        excess = running + self.prefixes.num_bytes + num_bytes - self._kv_bytes
+        return excess <= 0 or self.prefixes.evict(excess) >= excess
+
+    def _start(self, row: Row) -> None:
+        assert self._model is not None
+        model = self._model
+        running = [other.slot for other in self._rows if other.slot is not None]
+        stretch = model.stretch(row.num_prompt + 1)
+        slot = self.prefixes.take(row.scope, row.tokens, stretch, running)
+        if slot is None:
+            slot = Slot(model.cache_shape, scope=row.scope, stretch=stretch)
+        self._make_room(slot, row.num_prompt + 1)
+        row.start(slot)
+        self._rows.append(row)
+
+    def _make_room(self, slot: Slot, num_tokens: int) -> None:
+        """As the model's, but gives kept prefixes up before it gives up."""
+        assert self._model is not None
+        shape = self._model.cache_shape
+        if num_tokens > slot.capacity:
+            self._make_bytes((shape.bucket(num_tokens) - slot.capacity) * shape.token_bytes)
+        try:
+            self._model.make_room(slot, num_tokens)
+        except DeviceOutOfMemory:
+            if not self.prefixes.evict(1 << 62):
+                raise
+            self._model.make_room(slot, num_tokens)
+
+    # 2. one chunk of one prompt
+
+    def _next_reader(self) -> Row | None:
+        """The row whose prompt is read on, in turn."""
+        readers = [row for row in self._rows if row.pending() > 1]
+        if not readers:
+            return None
+        self._turn += 1
+        return readers[self._turn % len(readers)]
+
+    def _read(self, row: Row) -> None:
+        slot = row.slot
+        assert slot is not None
+        alone = all(other is row or other.pending() > 1 for other in self._rows)
+        num = min(row.pending(), self._chunk if alone else self._shared_chunk)
+        part = row.tokens[slot.length : slot.length + num]
+        with _timed(self._reading if num >= _TIMED_CHUNK else None, num):
+            logits = self._forward(part, [row], [num])
+        if logits is None:
+            return
+        if slot.length == len(row.tokens):
+            self._accept(row, logits[0])
+        else:
+            row.report_reading()
+
+    # 3. one token for all who write
+
+    def _write(self, writers: list[Row]) -> None:
+        ready = []
+        for row in writers:
+            assert row.slot is not None
+            try:
+                self._make_room(row.slot, len(row.tokens))
+            except DeviceOutOfMemory as error:
+                self._fail([row], error)
+                continue
+            if row.pending() == 1:  # else the slot was emptied, and is read again
+                ready.append(row)
+        if not ready:
+            return
+        with _timed(self._writing):
+            logits = self._forward([row.tokens[-1] for row in ready], ready, [1] * len(ready))
+        if logits is not None:
+            for row, row_logits in zip(ready, logits, strict=True):
+                self._accept(row, row_logits)
+
+    def _forward(self, ids: list[int], rows: list[Row], nums: list[int]) -> Tensor | None:
+        """A pass over `rows` → logits (rows, V), None if a row had to go.
+
+        Out of memory: once more without kept prefixes, then the row that holds most is given up,
+        and the others are tried in the next step.
+        """
+        assert self._model is not None
+        spans = [(row.slot, num) for row, num in zip(rows, nums, strict=True) if row.slot]
+        for last_try in (False, True):
+            try:
+                return self._model.forward(ids, spans)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if last_try or not self.prefixes.evict(1 << 62):
+                    self._fail(
+                        [max(rows, key=lambda row: len(row.tokens))], DeviceOutOfMemory(NO_ROOM)
+                    )
+                    return None
+        return None
+
+    def _accept(self, row: Row, logits: Tensor) -> None:
+        try:
+            reason = row.accept(logits)
+        except EngineError as error:
+            self._fail([row], error)
+            return
+        assert self._model is not None
+        if reason is None and len(row.tokens) >= self._model.cache_shape.context_length:
+            reason = "length"
+        if reason is not None:
+            self._end(row, reason)
+
+    # 4. how rows end
+
+    def _end(self, row: Row, reason: FinishReason) -> None:
+        self._remove(row)
+        if row.slot is not None:
+            self.prefixes.keep(row.slot)
+            row.slot = None
+        row.end(reason)
+
+    def _fail(self, rows: Sequence[Row], error: EngineError) -> None:
+        for row in rows:
+            self._remove(row)
+            if row.slot is not None:
+                row.slot.release()
+                row.slot = None
+            row.fail(error)
+
+    def _remove(self, row: Row) -> None:
+        for place in (self._rows, self._waiting):
+            if row in place:
+                place.remove(row)
+
+
+@contextmanager
+def _timed(pace: Pace | None, num_tokens: int = 1) -> Iterator[None]:
+    """Run a pass with as many threads as `pace` says, and tell it the time per token."""
+    if pace is None:
+        yield
+        return
+    if torch.get_num_threads() != pace.threads:
+        torch.set_num_threads(pace.threads)
+    began = time.perf_counter()
+    yield
+    pace.record((time.perf_counter() - began) / num_tokens)
+
+
+def _translated(error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceOutOfMemory(NO_ROOM)
+    return EngineError(
+        "The engine met an error of its own while computing this answer; the log says where. "
+        "Send the prompt again."
+    )

@@ -1,0 +1,203 @@
+"""The C step against torch on the same int8 weights, for every processor it can be compiled for."""
+
+import ctypes
+import platform
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine import quantize
+from engine.checkpoint import open_checkpoint
+from engine.kernels import build
+from engine.kernels.step import MAX_ROWS, Step, can_step
+from engine.kv_cache import Slot
+from engine.llama import Llama
+from engine.loading import attach_step, self_test
+from engine.weights import load_llama
+from tests.engine.checkpoints import make_checkpoint
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("cc") is None, reason="needs a C compiler to build the kernels"
+)
+
+X86 = platform.machine() == "x86_64"
+PROCESSORS = {"this one": ("-march=native",)} | (
+    {"AVX2": ("-mavx2", "-mfma"), "SSE2": ("-march=x86-64",)} if X86 else {}
+)
+WIDE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.CDLL]:
+    folder = tmp_path_factory.mktemp("kernels")
+
+    def built(processor: str) -> ctypes.CDLL:
+        made = build.load(folder, flags=PROCESSORS[processor])
+        assert made is not None
+        return made
+
+    return built
+
+
+def load(folder: Path, precision: quantize.Precision = "int8") -> Llama:
+    return load_llama(open_checkpoint(folder), precision, torch.device("cpu"))
+
+
+def decode(model: Llama, prompts: list[list[int]], num_new: int) -> Tensor:
+    """Logits (num_new, rows, V) of fixed tokens decoded behind `prompts`, all rows in one pass."""
+    slots = []
+    for prompt in prompts:
+        slot = Slot(model.cache_shape)
+        model.make_room(slot, len(prompt) + num_new)
+        model.forward(prompt, [(slot, len(prompt))])
+        slots.append(slot)
+    return torch.stack(
+        [
+            model.forward(
+                [(31 * at + row) % 280 for row in range(len(slots))], [(s, 1) for s in slots]
+            )
+            for at in range(num_new)
+        ]
+    )
+
+
+PROMPTS = [[256, 5, 9, 200, 31], [256, *range(60)], [7, 7]]
+
+
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_attention_heads": 4, "num_key_value_heads": 4},
+        {"num_attention_heads": 8, "num_key_value_heads": 1, "tie_word_embeddings": True},
+        {"rope_scaling": {"type": "linear", "factor": 4.0}, "head_dim": 64},
+    ],
+)
+def test_it_computes_what_torch_computes(
+    processor: str,
+    changes: dict[str, Any],
+    tmp_path: Path,
+    library: Callable[[str], ctypes.CDLL],
+) -> None:
+    """Activations in int8 per group of 64 move logits by a few percent of their spread here.
+
+    These random layers amplify: in a trained model it is under one percent.
+    """
+    folder = make_checkpoint(tmp_path, **{**WIDE, **changes})
+    model = load(folder)
+    assert can_step(model)
+    # the same int8 weights without any other rounding
+    for matrix in model._matrices():
+        assert isinstance(matrix, quantize.Int8)
+        matrix.packable = False
+    exact = decode(model, PROMPTS, 20)
+    model.step = Step(model, library(processor))
+    ours = decode(model, PROMPTS, 20)
+    assert (ours - exact).abs().mean() / exact.std() < 0.05
+    assert self_test(model) < 0.1
+
+
+def test_keys_and_values_in_bfloat16(
+    tmp_path: Path, library: Callable[[str], ctypes.CDLL], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_checkpoint(tmp_path, **WIDE)
+    wide = load(folder)
+    wide.step = Step(wide, library("this one"))
+    monkeypatch.setattr(quantize, "_WIDE_CACHE_BYTES", 0)
+    narrow = load(folder)
+    assert narrow.cache_shape.dtype == torch.bfloat16
+    narrow.step = Step(narrow, library("this one"))
+    expected = decode(wide, PROMPTS, 20)
+    error = (decode(narrow, PROMPTS, 20) - expected).abs().mean() / expected.std()
+    assert 0 < error < 0.05
+
+
+def test_rows_of_a_batch_are_exactly_their_solo_runs(
+    tmp_path: Path, library: Callable[[str], ctypes.CDLL]
+) -> None:
+    model = load(make_checkpoint(tmp_path, **WIDE))
+    model.step = Step(model, library("this one"))
+    prompts = [[256, *range(row, 3 * row + 2)] for row in range(MAX_ROWS)]
+    slots = []
+    alone = []
+    for prompt in prompts:
+        slot, twin = Slot(model.cache_shape), Slot(model.cache_shape)
+        for each in (slot, twin):
+            model.make_room(each, 100)
+            model.forward(prompt, [(each, len(prompt))])
+        slots.append(slot)
+        alone.append(model.forward([9], [(twin, 1)]))
+    together = model.forward([9] * MAX_ROWS, [(slot, 1) for slot in slots])
+    assert torch.equal(together, torch.cat(alone))
+    assert all(slot.ids[-1] == 9 for slot in slots)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_number_of_threads_changes_nothing(
+    threads: int, tmp_path: Path, library: Callable[[str], ctypes.CDLL]
+) -> None:
+    model = load(make_checkpoint(tmp_path, **WIDE))
+    model.step = Step(model, library("this one"))
+    expected = decode(model, PROMPTS[:1], 8)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert torch.equal(decode(model, PROMPTS[:1], 8), expected)
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_none(
+    poison: float, tmp_path: Path, library: Callable[[str], ctypes.CDLL]
+) -> None:
+    model = load(make_checkpoint(tmp_path, **WIDE))
+    model.step = Step(model, library("this one"))
+    slot = Slot(model.cache_shape)
+    model.make_room(slot, 10)
+    model.forward([256, 1, 2], [(slot, 3)])
+    model.blocks[1].norm1.weight[5] = poison
+    assert not torch.isfinite(model.forward([3], [(slot, 1)])).all()
+
+
+def test_models_it_cannot_compute_are_left_to_torch(tmp_path: Path) -> None:
+    assert not can_step(load(make_checkpoint(tmp_path / "a", **WIDE), "fp32"))
+    assert not can_step(load(make_checkpoint(tmp_path / "b", **WIDE, attention_bias=True)))
+    assert not can_step(load(make_checkpoint(tmp_path / "c", intermediate_size=56)))
+    assert not can_step(load(make_checkpoint(tmp_path / "d", **WIDE, vocab_size=290)))
+
+
+def test_a_kernel_that_computes_something_else_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: Callable[[str], ctypes.CDLL]
+) -> None:
+    model = load(make_checkpoint(tmp_path, **WIDE))
+    monkeypatch.setattr("engine.loading.load_library", lambda: library("this one"))
+    assert attach_step(model)
+    call = Step.__call__
+    monkeypatch.setattr(Step, "__call__", lambda *given: call(*given).flip(-1))
+    assert not attach_step(model)
+    assert model.step is None
+
+
+def test_a_compiler_that_fails_is_no_reason_to_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert build.load(tmp_path, flags=("-march=no-such-processor",)) is None
+    monkeypatch.setattr(build.shutil, "which", lambda _name: None)
+    assert build.load(tmp_path) is None
+
+
+def test_a_built_library_is_kept_and_a_changed_one_built_anew(tmp_path: Path) -> None:
+    assert build.load(tmp_path) is not None
+    (first,) = tmp_path.iterdir()
+    stamp = first.stat().st_mtime_ns
+    assert build.load(tmp_path) is not None
+    assert [path.stat().st_mtime_ns for path in tmp_path.iterdir()] == [stamp]
+    assert build.load(tmp_path, flags=("-O1",)) is not None
+    assert len(list(tmp_path.iterdir())) == 2

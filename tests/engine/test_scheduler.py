@@ -1,0 +1,440 @@
+"""Rows that share the compute thread: order, fairness, cancelling, and faults in every stage."""
+
+import gc
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.base import (
+    CheckpointBroken,
+    Chunk,
+    DeviceOutOfMemory,
+    EngineError,
+    Sampling,
+)
+from engine.checkpoint import open_checkpoint
+from engine.detokenize import Detokenizer
+from engine.generate import ReplyStream, Row
+from engine.kv_cache import CacheShape, Slot
+from engine.sampling import Sampler
+from engine.scheduler import Model, Scheduler
+from engine.tokenizer import load_tokenizer
+from engine.weights import load_llama
+from tests.engine.checkpoints import make_checkpoint
+
+OUT_OF_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+Hook = Callable[[Sequence[int], Sequence[tuple[Slot, int]]], None]
+
+
+class Watched:
+    """A model whose passes are counted and may be disturbed by a test."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.passes: list[list[int]] = []  # tokens per row, pass by pass
+        self.before: Hook = lambda _ids, _spans: None
+        self.after: Callable[[Tensor], Tensor] = lambda logits: logits
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        return self.model.cache_shape
+
+    def stretch(self, num_tokens: int) -> int:
+        return self.model.stretch(num_tokens)
+
+    def make_room(self, slot: Slot, num_tokens: int) -> None:
+        self.model.make_room(slot, num_tokens)
+
+    def forward(
+        self, ids: Sequence[int], spans: Sequence[tuple[Slot, int]], *, every: bool = False
+    ) -> Tensor:
+        self.before(ids, spans)
+        self.passes.append([num for _, num in spans])
+        return self.after(self.model.forward(ids, spans, every=every))
+
+
+class Bench:
+    """A scheduler over a tiny model, and short words to use it."""
+
+    def __init__(self, folder: Path, **options: int) -> None:
+        self.model = Watched(load_llama(open_checkpoint(folder), "fp32", torch.device("cpu")))
+        self.tokenizer = load_tokenizer(folder)
+        self.scheduler = Scheduler(threads=(1,), **options)
+        self.scheduler.serve(self.model, 64 << 20)
+
+    def ask(
+        self,
+        prompt: Sequence[int],
+        num_new: int = 8,
+        *,
+        scope: str = "1",
+        cancel: Event | None = None,
+        sampling: Sampling | None = None,
+    ) -> ReplyStream:
+        sampling = sampling or Sampling(temperature=0)
+        row = Row(
+            list(prompt),
+            sampler=Sampler(sampling, sampling.seed or 1, 288),
+            detokenizer=Detokenizer(self.tokenizer, sampling.stop),
+            stop_ids=frozenset(),
+            max_new_tokens=num_new,
+            seed=sampling.seed or 1,
+            scope=scope,
+            cancel=cancel or Event(),
+        )
+        return ReplyStream(row, self.scheduler.submit)
+
+    def hold(self) -> Event:
+        """Stop the compute thread until the event is set, so that rows pile up before it."""
+        go = Event()
+        threading.Thread(target=self.scheduler.aside, args=(go.wait,), daemon=True).start()
+        time.sleep(0.05)
+        return go
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def bench(folder: Path) -> Iterator[Bench]:
+    made = Bench(folder)
+    yield made
+    made.scheduler.close()
+
+
+def prompt_of(length: int, seed: int = 0) -> list[int]:
+    return [256, *((seed * 31 + 7 * at) % 256 for at in range(length - 1))]
+
+
+def ids_of(chunks: Sequence[Chunk]) -> list[int]:
+    return [id for chunk in chunks for id in chunk.ids]
+
+
+# --- batches --------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_batch_equal_their_solo_runs(bench: Bench) -> None:
+    prompts = [prompt_of(length, length) for length in (3, 40, 17, 90, 5)]
+    alone = [ids_of(list(bench.ask(prompt, 20, scope=""))) for prompt in prompts]
+    go = bench.hold()
+    bench.model.passes.clear()
+    streams = [bench.ask(prompt, 20, scope="") for prompt in prompts]
+    go.set()
+    together = [ids_of(list(stream)) for stream in streams]
+    assert together == alone
+    assert max(len(each) for each in bench.model.passes) == 5, "they never shared a pass"
+
+
+def test_seeded_rows_draw_the_same_alone_and_together(bench: Bench) -> None:
+    options = [
+        Sampling(temperature=t, top_p=p, seed=1) for t, p in ((0.8, 0.9), (1.5, 1.0), (0.0, 1.0))
+    ]
+    prompts = [prompt_of(12, seed) for seed in range(3)]
+    alone = [
+        ids_of(list(bench.ask(prompt, 16, scope="", sampling=option)))
+        for prompt, option in zip(prompts, options, strict=True)
+    ]
+    go = bench.hold()
+    streams = [
+        bench.ask(prompt, 16, scope="", sampling=option)
+        for prompt, option in zip(prompts, options, strict=True)
+    ]
+    go.set()
+    assert [ids_of(list(stream)) for stream in streams] == alone
+
+
+def test_a_row_joins_while_another_writes(bench: Bench) -> None:
+    first = bench.ask(prompt_of(5), 120, scope="")
+    begun = [next(first), next(first)]
+    second = list(bench.ask(prompt_of(9, 3), 10, scope="2"))
+    rest = list(first)
+    assert ids_of(second) == ids_of(list(bench.ask(prompt_of(9, 3), 10, scope="")))
+    assert ids_of(begun + rest) == ids_of(list(bench.ask(prompt_of(5), 120, scope="")))
+
+
+def test_a_long_prompt_is_read_in_parts_while_others_write(folder: Path) -> None:
+    bench = Bench(folder, chunk=64, shared_chunk=16)
+    go = bench.hold()
+    writer, reader = bench.ask(prompt_of(3), 60, scope="1"), bench.ask(prompt_of(200), 3, scope="2")
+    go.set()
+    list(writer)
+    progress = [chunk.num_prefilled for chunk in reader if not chunk.ids]
+    bench.scheduler.close()
+    assert max(n for each in bench.model.passes for n in each) <= 64
+    between = [each for each in bench.model.passes if each == [1]]
+    assert len(between) >= 10, "the writer had to wait"
+    assert progress == sorted(progress) and len(progress) >= 8
+
+
+def test_owners_take_turns(folder: Path) -> None:
+    """With room for one row, somebody's single question goes before another's second and third."""
+    bench = Bench(folder, max_rows=1)
+    go = bench.hold()
+    busy = [bench.ask(prompt_of(4, seed), 5, scope="1/a") for seed in range(3)]
+    other = bench.ask(prompt_of(4, 9), 5, scope="2/x")
+    go.set()
+    waits = []
+    for stream in (*busy, other):
+        statistics = list(stream)[-1].statistics
+        assert statistics is not None
+        waits.append(statistics.queue_seconds)
+    bench.scheduler.close()
+    assert waits[0] < waits[3] < waits[1] < waits[2]
+
+
+def test_alternatives_of_one_prompt_read_it_once(folder: Path) -> None:
+    bench = Bench(folder, chunk=64)
+    prompt = prompt_of(180)
+    go = bench.hold()
+    streams = [
+        bench.ask(prompt, 6, sampling=Sampling(temperature=1.0, seed=seed)) for seed in range(4)
+    ]
+    go.set()
+    answers = [list(stream) for stream in streams]
+    read = sum(n for each in bench.model.passes for n in each if n > 1)
+    alone = [
+        ids_of(list(bench.ask(prompt, 6, scope="", sampling=Sampling(temperature=1.0, seed=seed))))
+        for seed in range(4)
+    ]
+    bench.scheduler.close()
+    assert read == 180
+    assert [ids_of(answer) for answer in answers] == alone
+    reused = [a[-1].statistics.num_reused for a in answers if a[-1].statistics is not None]
+    assert reused == [0, 179, 179, 179]
+
+
+def test_a_conversation_forgotten_while_it_is_written_leaves_nothing(bench: Bench) -> None:
+    stream = bench.ask(prompt_of(40), 60, scope="1/gone")
+    next(stream)
+    bench.scheduler.forget("1/gone")
+    assert len(ids_of(list(stream))) >= 58
+    assert bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes) == 0
+
+
+# --- cancelling and slow readers ------------------------------------------------------------------
+
+
+def test_cancel_ends_a_row_within_one_step(bench: Bench) -> None:
+    cancel, seen = Event(), []
+
+    def cancel_at_tenth(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        seen.append(len(ids))
+        if len(seen) == 10:
+            cancel.set()
+
+    bench.model.before = cancel_at_tenth
+    chunks = list(bench.ask(prompt_of(5), 100, cancel=cancel))
+    assert chunks[-1].finish_reason == "cancelled"
+    assert len(seen) == 10 and len(ids_of(chunks)) == 10
+
+
+def test_cancel_is_read_between_parts_of_a_prompt(folder: Path) -> None:
+    bench = Bench(folder, chunk=16)
+    cancel = Event()
+    bench.model.before = lambda _ids, _spans: cancel.set()
+    chunks = list(bench.ask(prompt_of(200), 5, cancel=cancel))
+    bench.scheduler.close()
+    assert chunks[-1].finish_reason == "cancelled"
+    assert bench.model.passes == [[16]] and ids_of(chunks) == []
+
+
+def test_a_waiting_row_can_be_cancelled(folder: Path) -> None:
+    bench = Bench(folder, max_rows=1)
+    first, cancel = bench.ask(prompt_of(5), 200), Event()
+    next(first)
+    second = bench.ask(prompt_of(6), 5, cancel=cancel)
+    cancel.set()
+    assert [chunk.finish_reason for chunk in second] == ["cancelled"]
+    first.close()
+    bench.scheduler.close()
+
+
+def test_a_dropped_stream_frees_its_row(bench: Bench) -> None:
+    stream = bench.ask(prompt_of(5), 240)
+    next(stream)
+    del stream
+    list(bench.ask(prompt_of(6), 2))
+    num = len(bench.model.passes)
+    bench.scheduler.aside(lambda: None)
+    assert len(bench.model.passes) == num, "the dropped row still computes"
+
+
+def test_a_reader_that_never_reads_holds_nobody_up(bench: Bench) -> None:
+    idle = bench.ask(prompt_of(5), 60)
+    busy = list(bench.ask(prompt_of(6), 60))
+    assert len(ids_of(busy)) == 60
+    assert len(ids_of(list(idle))) == 60  # and what it did not read is all there
+
+
+def test_what_a_cancelled_row_has_read_is_kept(bench: Bench) -> None:
+    cancel = Event()
+    stream = bench.ask(prompt_of(40), 100, cancel=cancel)
+    got = ids_of([next(stream) for _ in range(5)])
+    cancel.set()
+    got += ids_of(list(stream))
+    again = list(bench.ask([*prompt_of(40), *got, 11, 12], 2))
+    assert again[-1].statistics is not None
+    assert again[-1].statistics.num_reused == 40 + len(got) - 1
+
+
+# --- side jobs ------------------------------------------------------------------------------------
+
+
+def test_side_jobs_run_on_the_compute_thread_between_steps(bench: Bench) -> None:
+    stream = bench.ask(prompt_of(5), 200)
+    next(stream)
+    assert bench.scheduler.aside(lambda: threading.current_thread().name) == "corral-compute"
+    assert bench.scheduler.aside(lambda: bench.scheduler.aside(lambda: 7)) == 7
+    assert len(ids_of(list(stream))) >= 198
+
+
+def test_a_side_job_that_fails_fails_for_its_caller_alone(bench: Bench) -> None:
+    stream = bench.ask(prompt_of(5), 20)
+    with pytest.raises(ZeroDivisionError):
+        bench.scheduler.aside(lambda: 1 / 0)
+    assert len(ids_of(list(stream))) == 20
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+def test_out_of_memory_while_reading_frees_the_row_and_goes_on(bench: Bench) -> None:
+    def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        if len(ids) == 50:
+            raise OUT_OF_MEMORY
+
+    bench.model.before = fail
+    with pytest.raises(DeviceOutOfMemory, match="smaller model"):
+        list(bench.ask(prompt_of(50), 5))
+    assert len(ids_of(list(bench.ask(prompt_of(20), 5)))) == 5
+
+
+def test_out_of_memory_while_writing_ends_one_row_only(bench: Bench) -> None:
+    """The row that holds most goes; its text so far was handed out; the other never notices."""
+    short = ids_of(list(bench.ask(prompt_of(5), 30, scope="")))
+    state = {"armed": True, "failed": 0}
+
+    def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        if len(spans) == 2 and state["armed"] and spans[0][0].length > 10:
+            state["failed"] += 1
+            raise OUT_OF_MEMORY
+
+    bench.model.before = fail
+    go = bench.hold()
+    first, second = bench.ask(prompt_of(5), 30, scope=""), bench.ask(prompt_of(80), 90, scope="")
+    go.set()
+    assert ids_of(list(first)) == short
+    got = []
+    with pytest.raises(DeviceOutOfMemory):
+        for chunk in second:
+            got += chunk.ids
+    assert state["failed"] == 1 and len(got) > 3
+
+
+def test_kept_prefixes_are_given_up_before_a_row_is(bench: Bench) -> None:
+    list(bench.ask(prompt_of(60), 4, scope="9"))
+    assert bench.scheduler.prefixes.num_bytes > 0
+    failures = [OUT_OF_MEMORY]
+
+    def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        if failures:
+            raise failures.pop()
+
+    bench.model.before = fail
+    assert len(ids_of(list(bench.ask(prompt_of(20), 5, scope="1")))) == 5
+
+
+def test_a_slot_that_cannot_grow_ends_its_row_only(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_room = bench.model.model.make_room
+
+    def no_room(slot: Slot, num_tokens: int) -> None:
+        if num_tokens > 30:
+            raise DeviceOutOfMemory("no room for 31 tokens")
+        make_room(slot, num_tokens)
+
+    monkeypatch.setattr(bench.model, "make_room", no_room)
+    stream, got = bench.ask(prompt_of(20), 50), []
+    with pytest.raises(DeviceOutOfMemory):
+        for chunk in stream:
+            got += chunk.ids
+    assert len(got) == 11  # the tokens 21 to 31: the last needed no room of its own
+    assert len(ids_of(list(bench.ask(prompt_of(10), 5)))) == 5
+
+
+def test_numbers_that_are_none_end_the_row_with_a_sentence(bench: Bench) -> None:
+    bench.model.after = lambda logits: torch.full_like(logits, float("nan"))
+    with pytest.raises(CheckpointBroken, match="no usable numbers"):
+        list(bench.ask(prompt_of(20), 5))
+    bench.model.after = lambda logits: logits
+    again = list(bench.ask([*prompt_of(20), 4], 5))
+    assert len(ids_of(again)) == 5
+    assert again[-1].statistics is not None and again[-1].statistics.num_reused == 0
+
+
+def test_an_error_of_our_own_ends_the_answer_not_the_engine(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        bench.model.before = lambda _ids, _spans: None
+        raise KeyError("a bug")
+
+    bench.model.before = fail
+    with pytest.raises(EngineError, match="log says where"):
+        list(bench.ask(prompt_of(20), 5))
+    assert "a step failed" in caplog.text
+    assert len(ids_of(list(bench.ask(prompt_of(20), 5)))) == 5
+
+
+def test_rows_wait_for_bytes_and_kept_prefixes_make_room(folder: Path) -> None:
+    bench = Bench(folder)
+    one_slot = 256 * bench.model.cache_shape.token_bytes
+    bench.scheduler.serve(bench.model, one_slot)
+    go = bench.hold()
+    streams = [bench.ask(prompt_of(30, seed), 10, scope=f"{seed}") for seed in range(4)]
+    go.set()
+    assert [len(ids_of(list(stream))) for stream in streams] == [10] * 4
+    assert max(len(each) for each in bench.model.passes) == 1, "more rows than there is room for"
+    held = bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes)
+    bench.scheduler.close()
+    assert held <= one_slot
+
+
+def check_soak(folder: Path, num_turns: int) -> None:
+    """Short turns of several people, cancelled now and then: nothing may pile up."""
+    bench = Bench(folder)
+    budget = 6 * 256 * bench.model.cache_shape.token_bytes
+    bench.scheduler.serve(bench.model, budget)
+    for turn in range(num_turns):
+        cancel = Event()
+        stream = bench.ask(prompt_of(20 + turn % 60, turn), 5, scope=f"{turn % 7}", cancel=cancel)
+        if turn % 5 == 0:
+            next(stream)
+            cancel.set()
+        chunks = list(stream)
+        assert chunks[-1].finish_reason == ("cancelled" if turn % 5 == 0 else "length")
+    kept = bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes)
+    shape = bench.model.cache_shape
+    slots = [each for each in gc.get_objects() if type(each) is Slot and each.shape is shape]
+    num_slots = sum(slot.capacity > 0 for slot in slots)
+    bench.scheduler.close()
+    assert 0 < kept <= budget
+    assert num_slots == kept // (256 * bench.model.cache_shape.token_bytes)
+
+
+def test_many_short_turns_leave_nothing_behind(folder: Path) -> None:
+    check_soak(folder, 100)
+
+
+@pytest.mark.full
+def test_ten_thousand_short_turns(folder: Path) -> None:
+    check_soak(folder, 10_000)
