@@ -1,0 +1,158 @@
+"""How well a guard judges labelled texts: catch rate, false alarms, AUROC, calibration, latency.
+
+Reads probes (`safety/probes/*.jsonl`) and the same layout from anywhere else. Figures are exact
+for the given texts; nothing is sampled, and nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from safety.base import Guard, Side
+from safety.policy import Policy
+from safety.probes import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A probe with what the guard and the policy made of it."""
+
+    probe: Probe
+    score: float
+    blocked: bool
+    category: str
+    failed: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Rates over a group of texts. A rate or area that has no texts to stand on is None."""
+
+    num_safe: int
+    num_unsafe: int
+    false_alarms: float | None  # share of the safe texts that were blocked
+    caught: float | None  # share of the unsafe texts that were blocked
+    auroc: float | None
+    average_precision: float | None
+    f1: float | None
+    calibration_error: float | None
+    num_failed: int
+    median_milliseconds: float
+
+
+def judge_all(guard: Guard, policy: Policy, probes: Iterable[Probe]) -> list[Judged]:
+    """Judge every probe in turn. Blocks."""
+    judged = []
+    for probe in probes:
+        side: Side = "reply" if probe.is_reply else "prompt"
+        started = time.perf_counter()
+        if probe.is_reply:
+            verdict = guard.judge(probe.prompt, probe.text)
+        else:
+            verdict = guard.judge(probe.text)
+        seconds = time.perf_counter() - started
+        decision = policy.decide(verdict, side)
+        judged.append(
+            Judged(
+                probe, verdict.score, decision.blocks, decision.category, decision.failed, seconds
+            )
+        )
+    return judged
+
+
+def figures(judged: Sequence[Judged]) -> Figures:
+    """The figures of one group; at least one text."""
+    safe = [j for j in judged if not j.probe.unsafe]
+    unsafe = [j for j in judged if j.probe.unsafe]
+    labels = [j.probe.unsafe for j in judged]
+    scores = [j.score for j in judged]
+    both = bool(safe and unsafe)
+    hits = sum(j.blocked for j in unsafe)
+    alarms = sum(j.blocked for j in safe)
+    return Figures(
+        num_safe=len(safe),
+        num_unsafe=len(unsafe),
+        false_alarms=alarms / len(safe) if safe else None,
+        caught=hits / len(unsafe) if unsafe else None,
+        auroc=auroc(labels, scores) if both else None,
+        average_precision=average_precision(labels, scores) if both else None,
+        f1=2 * hits / (hits + alarms + len(unsafe)) if unsafe else None,
+        calibration_error=calibration_error(labels, scores),
+        num_failed=sum(bool(j.failed) for j in judged),
+        median_milliseconds=1000 * median(j.seconds for j in judged),
+    )
+
+
+def grouped(judged: Iterable[Judged]) -> Mapping[str, list[Judged]]:
+    """By language, then by kind, in order of appearance."""
+    groups: dict[str, list[Judged]] = {}
+    for one in judged:
+        groups.setdefault(f"{one.probe.language} (all)", []).append(one)
+    for one in list(sum(groups.values(), [])):
+        groups.setdefault(f"{one.probe.language} {one.probe.kind}", []).append(one)
+    return groups
+
+
+def auroc(labels: Sequence[bool], scores: Sequence[float]) -> float:
+    """Chance that an unsafe text scores higher than a safe one; ties count half."""
+    order = sorted(range(len(scores)), key=scores.__getitem__)
+    ranks = [0.0] * len(scores)
+    start = 0
+    while start < len(order):
+        end = start
+        while end < len(order) and scores[order[end]] == scores[order[start]]:
+            end += 1
+        for index in order[start:end]:
+            ranks[index] = (start + end + 1) / 2  # the mean rank of the tied ones, from 1
+        start = end
+    num_unsafe = sum(labels)
+    num_safe = len(labels) - num_unsafe
+    total = sum(rank for rank, label in zip(ranks, labels, strict=True) if label)
+    return (total - num_unsafe * (num_unsafe + 1) / 2) / (num_unsafe * num_safe)
+
+
+def average_precision(labels: Sequence[bool], scores: Sequence[float]) -> float:
+    """Area under precision over recall, as a step function; equal scores enter together."""
+    order = sorted(range(len(scores)), key=lambda i: -scores[i])
+    found, seen, area, num_unsafe = 0, 0, 0.0, sum(labels)
+    while seen < len(order):
+        score, before = scores[order[seen]], found
+        while seen < len(order) and scores[order[seen]] == score:
+            found += labels[order[seen]]
+            seen += 1
+        area += (found - before) / num_unsafe * found / seen
+    return area
+
+
+def calibration_error(labels: Sequence[bool], scores: Sequence[float], num_bins: int = 15) -> float:
+    """Expected calibration error: how far, on average, a score is from the share it promises."""
+    bins: dict[int, list[int]] = {}
+    for index, score in enumerate(scores):
+        bins.setdefault(min(num_bins - 1, int(score * num_bins)), []).append(index)
+    gaps = (
+        abs(sum(labels[i] for i in members) - sum(scores[i] for i in members))
+        for members in bins.values()
+    )
+    return sum(gaps) / len(scores)
+
+
+def table(groups: Mapping[str, Sequence[Judged]]) -> str:
+    """A plain text table, one group a line."""
+    columns = ("group", "safe", "flagged", "unsafe", "caught", "AUROC", "ms")
+    lines = ["{:28} {:>5} {:>8} {:>6} {:>7} {:>6} {:>7}".format(*columns)]
+    for name, judged in groups.items():
+        f = figures(judged)
+        lines.append(
+            f"{name:28} {f.num_safe:5} {_percent(f.false_alarms):>8} {f.num_unsafe:6} "
+            f"{_percent(f.caught):>7} {'' if f.auroc is None else f'{f.auroc:.3f}':>6} "
+            f"{f.median_milliseconds:7.2f}"
+        )
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
