@@ -1,0 +1,100 @@
+"""Every error, status and verdict as a sentence with the next step.
+
+What happened, why, and what to do next, in the reader's words: the sentences stand in
+`assets/strings/*/errors.json` and `guard.json` under the name of the error class, the refusal's
+code, the status or the category. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+from app.jobs import JobRefused
+from app.strings import Strings
+from engine.base import EngineError
+from safety.base import GuardError
+from storage.records import Action, Status, StorageError, VerdictRecord
+
+STATUSES: tuple[str, ...] = get_args(Status)
+ACTIONS: tuple[str, ...] = get_args(Action)
+REFUSALS = ("empty", "too_long", "running", "queue_full", "not_ready", "closed")
+_UNEXPECTED = "unexpected"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a person reads. Plain text: whoever shows it as HTML escapes it.
+
+    `detail` is the error's own sentence where it is one of ours (a path, a number), else empty.
+    """
+
+    title: str
+    text: str
+    action: str
+    detail: str = ""
+
+
+def explain(error: BaseException | str, strings: Strings) -> Explanation:
+    """Explain an error, or the `error_code` that was stored for it (its class name)."""
+    if isinstance(error, JobRefused):
+        return _say(f"refused.{error.code}", strings)
+    if isinstance(error, str):
+        return _say(error, strings)
+    ours = isinstance(error, EngineError | GuardError | StorageError)
+    for kind in type(error).__mro__:  # the nearest class that has a sentence of its own
+        if f"errors.{kind.__name__}.title" in strings:
+            return _say(kind.__name__, strings, str(error) if ours else "")
+    return _say(_UNEXPECTED, strings)
+
+
+def explain_refusal(code: str, strings: Strings) -> Explanation:
+    """Explain why a turn was not started."""
+    return _say(f"refused.{code}", strings)
+
+
+def explain_status(status: Status, strings: Strings) -> Explanation:
+    """Explain how a message ended."""
+    return _say(f"status.{status}", strings)
+
+
+def explain_verdict(verdict: VerdictRecord, strings: Strings) -> Explanation:
+    """Explain what the guard found in a prompt or reply and what was done."""
+    prompt = verdict.stage == "prompt"
+    if verdict.action == "unchecked":
+        key = "unchecked"
+    elif verdict.reason:
+        key = "failed_prompt" if prompt else "failed_reply"
+    elif verdict.action == "allow":
+        key = "allowed"
+    else:
+        done = {"warn": "warned", "log": "logged"}
+        key = done.get(verdict.action, "blocked_prompt" if prompt else "cut_reply")
+        if not verdict.category:
+            key += "_overall"
+    numbers = {
+        "category": found(verdict.category, strings),
+        "score": f"{verdict.score:.2f}",
+        "threshold": f"{verdict.threshold:.2f}",
+    }
+    action = strings.say(f"guard.{key}.action", **numbers)
+    if verdict.category == "self_harm":
+        action = f"{strings.say('guard.self_harm_help')} {action}".strip()
+    return Explanation(
+        strings.say(f"guard.{key}.title", **numbers),
+        strings.say(f"guard.{key}.text", **numbers),
+        action,
+    )
+
+
+def found(category: str, strings: Strings) -> str:
+    """A category in the middle of a sentence; one of another taxonomy by its own key."""
+    key = f"guard.category.{category}.found"
+    return strings.say(key) if key in strings else category.replace("_", " ")
+
+
+def _say(name: str, strings: Strings, detail: str = "") -> Explanation:
+    if f"errors.{name}.title" not in strings:
+        name = _UNEXPECTED
+    title, text, action = (strings.say(f"errors.{name}.{p}") for p in ("title", "text", "action"))
+    return Explanation(title, text, action, detail)

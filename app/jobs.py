@@ -1,0 +1,338 @@
+"""A running turn belongs to the server, never to the page.
+
+`Jobs` starts turns on threads of their own, holds what they have released so far, and lets any
+number of pages follow. Closing a page ends a follower, never a turn. Fair use: one running and two
+queued turns a user, sixteen queued in all, one a conversation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from threading import Event, Lock, Thread
+
+from storage.store import Store
+
+from app.turn import Phase, Step, Task
+from storage.records import Conversation, Status, Turn
+
+MAX_QUEUED_PER_USER = 2
+MAX_QUEUED = 16
+MAX_PROMPT_CHARS = 2_000_000
+MAX_RATE_ALL_HZ = 100.0  # views a second for all followers together: 20 followers get 5 Hz each
+
+log = logging.getLogger("corral.jobs")
+
+
+class JobRefused(Exception):
+    """A turn was not started. `code`: "empty", "too_long", "running", "queue_full" or "closed"."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A new prompt. No `key` begins a conversation; editing a prompt sends under its parent."""
+
+    key: str | None
+    parent_id: int | None
+    text: str
+    client_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another version of the reply to a prompt."""
+
+    key: str
+    prompt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """Write on where a stopped, interrupted or length-ended reply broke off."""
+
+    key: str
+    reply_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """What a page may know of a running turn. `text` is the whole reply as far as released.
+
+    Times are `time.time()` seconds, 0.0 while it has not happened.
+    """
+
+    phase: Phase = "waiting"
+    text: str = ""
+    waiting_for: str = ""
+    num_prefilled: int = 0
+    num_prompt: int = 0
+    num_new: int = 0
+    num_held: int = 0
+    tokens_per_second: float = 0.0
+    status: Status = "streaming"
+    error_code: str = ""
+    place_in_queue: int = 0
+    started_at: float = 0.0
+    emitted_at: float = 0.0  # the engine gave its first text
+    released_at: float = 0.0  # the gate let the first text through
+
+
+class Job:
+    """One turn that runs, and whoever follows it."""
+
+    def __init__(self, task: Task, client_key: str = "") -> None:
+        self.task = task
+        self.client_key = client_key
+        self.user_id = task.conversation.user_id
+        self.key = task.conversation.key
+        self.prompt_id = task.turn.prompt.id
+        self.reply_id = task.turn.reply.id
+        self.cancel = Event()
+        self._lock = Lock()
+        self._view = JobView(text=task.turn.reply.content)
+        self._texts: list[str] = [task.turn.reply.content]
+        self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+
+    def view(self) -> JobView:
+        """How far it is. Does not block."""
+        with self._lock:
+            # Joined only when somebody looks: appending stays O(1) however long the reply grows.
+            text = "".join(self._texts)
+            self._texts = [text]
+            return replace(self._view, text=text)
+
+    async def follow(self, rate_hz: float = 20.0) -> AsyncIterator[JobView]:
+        """Yield views as they change, at most `rate_hz` a second, until the turn has ended.
+
+        The first change after a pause is seen at once; the last view has phase "ended".
+        """
+        changed = asyncio.Event()
+        with self._lock:
+            self._followers[changed] = asyncio.get_running_loop()
+        try:
+            while True:
+                changed.clear()
+                view = self.view()
+                yield view
+                if view.phase == "ended":
+                    return
+                await asyncio.sleep(1.0 / rate_hz)
+                await changed.wait()
+        finally:
+            with self._lock:
+                self._followers.pop(changed, None)
+
+    def apply(self, step: Step) -> None:
+        """Take over what `step` says. Called by the turn's own thread only."""
+        now = time.time()
+        with self._lock:
+            old = self._view
+            if step.text:
+                self._texts.append(step.text)
+            emitted_at = old.emitted_at or (now if step.num_new else 0.0)
+            writing_for = now - emitted_at if emitted_at else 0.0
+            num_new = max(step.num_new, old.num_new)
+            self._view = JobView(
+                phase=step.phase,
+                waiting_for=step.waiting_for,
+                num_prefilled=max(step.num_prefilled, old.num_prefilled),
+                num_prompt=step.num_prompt or old.num_prompt,
+                num_new=num_new,
+                num_held=step.num_held,
+                tokens_per_second=(num_new - 1) / writing_for if writing_for > 0 else 0.0,
+                status=step.status,
+                error_code=step.error_code,
+                started_at=old.started_at or now,
+                emitted_at=emitted_at,
+                released_at=old.released_at or (now if step.text else 0.0),
+            )
+        self._wake()
+
+    def queue_at(self, place: int) -> None:
+        """Say how many turns stand before this one."""
+        with self._lock:
+            self._view = replace(self._view, place_in_queue=place)
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._lock:
+            followers = [(e, loop) for e, loop in self._followers.items() if not e.is_set()]
+        for event, loop in followers:
+            # A loop that closed under its follower has nobody left to tell.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(event.set)
+
+
+class Jobs:
+    """All running and queued turns. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        task_for: Callable[[Conversation, Turn], Task],
+        run: Callable[[Task, Event], Iterator[Step]],
+        closing: Event,
+    ) -> None:
+        self._store = store
+        self._task_for = task_for
+        self._run = run
+        self._closing = closing
+        self._starting = Lock()  # one start at a time: the same click twice must not start twice
+        self._lock = Lock()
+        self._running: dict[int, Job] = {}  # user id → the turn that runs
+        self._queues: dict[int, list[Job]] = {}
+        self._threads: set[Thread] = set()
+
+    def start(self, user_id: int, request: Send | Again | Continue) -> Job:
+        """Store what was asked and begin to answer it, or queue it. Does not wait for the answer.
+
+        Raises `JobRefused` before anything is stored, or `StorageError`.
+        """
+        client_key = request.client_key if isinstance(request, Send) else ""
+        with self._starting:
+            known = self._check(user_id, request, client_key)
+            if known is not None:
+                return known
+            conversation, turn = self._stored(user_id, request)
+            job = Job(self._task_for(conversation, turn), client_key)
+            if turn.reply.status != "streaming":  # this click was answered before
+                job.apply(Step("ended", status=turn.reply.status))
+                return job
+            with self._lock:
+                if user_id in self._running:
+                    queue = self._queues.setdefault(user_id, [])
+                    queue.append(job)
+                    job.queue_at(len(queue))
+                else:
+                    self._begin(job)
+            return job
+
+    def running(self, user_id: int, key: str) -> Job | None:
+        """The turn that runs or waits in this conversation."""
+        with self._lock:
+            return self._find(user_id, key)
+
+    def running_keys(self, user_id: int) -> frozenset[str]:
+        """Conversations of this user in which a turn runs or waits."""
+        with self._lock:
+            return frozenset(job.key for job in self._of(user_id))
+
+    def stop(self, user_id: int, key: str) -> bool:
+        """End the turn of this conversation within one decode step; true if there was one."""
+        with self._lock:
+            job = self._find(user_id, key)
+            if job is None:
+                return False
+            job.cancel.set()
+            return True
+
+    def rate_hz(self) -> float:
+        """How often one follower may look, so that all of them leave the interpreter free."""
+        with self._lock:
+            jobs = [*self._running.values()]
+        followers = sum(len(job._followers) for job in jobs)
+        return min(20.0, MAX_RATE_ALL_HZ / max(1, followers))
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Stop every turn, keep what it wrote, and wait until it is stored."""
+        self._closing.set()
+        with self._lock:
+            jobs = [job for user_id in {*self._running, *self._queues} for job in self._of(user_id)]
+            threads = [*self._threads]
+        for job in jobs:
+            job.cancel.set()
+        deadline = time.monotonic() + timeout
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    # -- inside; the lock is held by callers of the methods below unless they say otherwise --
+
+    def _check(self, user_id: int, request: Send | Again | Continue, client_key: str) -> Job | None:
+        """Refuse what must not be started, before anything is stored. Takes the lock.
+
+        Returns the job that this very click has started already, if any.
+        """
+        if self._closing.is_set():
+            raise JobRefused("closed")
+        if isinstance(request, Send):
+            if not request.text.strip():
+                raise JobRefused("empty")
+            if len(request.text) > MAX_PROMPT_CHARS:
+                raise JobRefused("too_long")
+        with self._lock:
+            for job in self._of(user_id):
+                if client_key and job.client_key == client_key:
+                    return job
+                if job.key == request.key:
+                    raise JobRefused("running")
+            num_queued = len(self._queues.get(user_id, ()))
+            if user_id in self._running and num_queued >= MAX_QUEUED_PER_USER:
+                raise JobRefused("queue_full")
+            if sum(map(len, self._queues.values())) >= MAX_QUEUED:
+                raise JobRefused("queue_full")
+        return None
+
+    def _stored(self, user_id: int, request: Send | Again | Continue) -> tuple[Conversation, Turn]:
+        store = self._store
+        match request:
+            case Send(key, parent_id, text, client_key):
+                key = key or store.create_conversation(user_id).key
+                turn = store.begin_turn(
+                    user_id, key, parent_id=parent_id, text=text, client_key=client_key
+                )
+            case Again(key, prompt_id):
+                turn = store.begin_reply(user_id, key, prompt_id=prompt_id)
+            case Continue(key, reply_id):
+                turn = store.resume_reply(user_id, key, reply_id=reply_id)
+        return store.conversation(user_id, key), turn
+
+    def _of(self, user_id: int) -> list[Job]:
+        running = self._running.get(user_id)
+        return [*([running] if running else []), *self._queues.get(user_id, ())]
+
+    def _find(self, user_id: int, key: str) -> Job | None:
+        return next((job for job in self._of(user_id) if job.key == key), None)
+
+    def _begin(self, job: Job) -> None:
+        self._running[job.user_id] = job
+        thread = Thread(target=self._answer, args=(job,), name=f"turn-{job.reply_id}", daemon=True)
+        self._threads.add(thread)
+        thread.start()
+
+    def _answer(self, job: Job) -> None:
+        """The turn's own thread. Takes the lock at its end."""
+        last = Step("ended", status="error", error_code="Unknown")
+        try:
+            for step in self._run(job.task, job.cancel):
+                if step.phase == "ended":
+                    last = step
+                else:
+                    job.apply(step)
+        except Exception as error:
+            # The store could not take the end of the turn; what it took before is there.
+            log.exception("turn %d was not stored to its end", job.reply_id)
+            last = Step("ended", status="error", error_code=type(error).__name__)
+        finally:
+            self._leave(job)
+            # After it left: whoever hears of the end may at once start the next turn.
+            job.apply(last)
+
+    def _leave(self, job: Job) -> None:
+        with self._lock:
+            self._running.pop(job.user_id, None)
+            self._threads = {t for t in self._threads if t.is_alive()}
+            queue = self._queues.get(job.user_id, [])
+            if queue:
+                self._begin(queue.pop(0))
+            for place, waiting in enumerate(queue, start=1):
+                waiting.queue_at(place)
+            if not queue:
+                self._queues.pop(job.user_id, None)

@@ -1,0 +1,122 @@
+"""Which models there are to choose from, and the change from one to another.
+
+Reads small files only; nothing is loaded or fetched here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.settings import Settings
+from engine.base import DeviceOutOfMemory, Engine, EngineError
+from engine.catalog import (
+    BUILT_IN,
+    BUILT_IN_FOLDER,
+    Purpose,
+    default_hub_cache,
+    in_hub_cache,
+    installed,
+    known,
+)
+from engine.config import load_config
+
+# A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.
+_BYTES_PER_STORED_BYTE = 2
+
+
+class ModelBusy(Exception):
+    """A model is being loaded just now; another one cannot be chosen before that has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChoice:
+    """A model on this machine. `problem`: why it cannot be loaded, one sentence, or ""."""
+
+    name: str  # what `Services.use_model` takes
+    folder: Path
+    num_parameters: int = 0
+    context_length: int = 0
+    stored_bytes: int = 0
+    purpose: Purpose = "chat"
+    problem: str = ""
+
+
+def model_choices(settings: Settings, *, hub_cache: Path | None = None) -> list[ModelChoice]:
+    """The built-in model, the one named at the start, what lies in the data folder and the hub's.
+
+    Reads each one's `config.json`; a folder that Corral cannot run stays in the list, with why.
+    """
+    found = {BUILT_IN: BUILT_IN_FOLDER}
+    given = Path(settings.model).expanduser()
+    if settings.model != BUILT_IN and given.is_absolute() and given.is_dir():
+        found[settings.model] = given
+    places = [*installed(settings.data / "models"), *in_hub_cache(hub_cache or default_hub_cache())]
+    for name, folder in places:
+        found.setdefault(name, folder)
+    return [_choice(name, folder) for name, folder in found.items()]
+
+
+def _choice(name: str, folder: Path) -> ModelChoice:
+    about = known(name)
+    purpose: Purpose = about.purpose if about else "chat"
+    try:
+        config, _ = load_config(folder)
+    except EngineError as error:
+        return ModelChoice(name, folder, purpose=purpose, problem=str(error))
+    return ModelChoice(
+        name,
+        folder,
+        config.num_parameters,
+        config.context_length,
+        stored_bytes(folder),
+        purpose,
+    )
+
+
+def stored_bytes(folder: Path) -> int:
+    """How much the weights in `folder` take on the disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+
+
+def fits_beside(folder: Path, device: str) -> bool:
+    """Whether the model in `folder` surely fits what is free now. Imports torch."""
+    from engine.device import choose_device, free_bytes
+
+    return stored_bytes(folder) * _BYTES_PER_STORED_BYTE < free_bytes(choose_device(device))
+
+
+def take_over(
+    old: Engine | None,
+    *,
+    load_new: Callable[[], Engine],
+    load_old: Callable[[], Engine],
+    fits: Callable[[], bool],
+) -> tuple[Engine, Exception | None]:
+    """Load a new engine in place of `old` → the engine that answers now, and why it is the old one.
+
+    `old` is closed when the new one is ready, or before, where there is no room for both; if the
+    new one then cannot be loaded, the old one is loaded again. Raises what `load_new` raised if
+    there was no old engine, or what `load_old` raised. Blocks.
+    """
+    closed = False
+    try:
+        if old is not None and not fits():
+            old.close()
+            closed = True
+        try:
+            new = load_new()
+        except DeviceOutOfMemory:
+            if old is None or closed:
+                raise
+            old.close()
+            closed = True
+            new = load_new()
+    except Exception as error:
+        if old is None:
+            raise
+        return (load_old() if closed else old), error
+    if old is not None and not closed:
+        old.close()
+    return new, None

@@ -1,0 +1,161 @@
+"""The dialog Models: what answers, what else is on this machine, how to get a Llama."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.explain import explain
+from app.models import ModelBusy, ModelChoice, model_choices
+from app.page.templates import Templates
+from app.services import Services
+from engine.base import EngineInfo
+from engine.catalog import BUILT_IN, KNOWN, KnownModel
+from storage.records import OWNER_ID, StorageError
+
+_BILLION, _MILLION = 10**9, 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One line of the list."""
+
+    name: str
+    title: str
+    about: str
+    used: bool
+    usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """One Llama that can be fetched."""
+
+    name: str
+    size: str
+    about: str
+    command: str
+
+
+class ModelsPanel:
+    """Renders the models and changes the one that answers. Reads files: not on the event loop."""
+
+    def __init__(self, services: Services, templates: Templates) -> None:
+        self._services = services
+        self._templates = templates
+        self._strings = templates.strings
+        self._say = templates.strings.say
+
+    def value(self, user_id: int, *, followed: bool = False) -> dict[str, object]:
+        """What the dialog shows now; with `followed`, it also says how a change of model ended."""
+        services = self._services
+        owner = user_id == OWNER_ID
+        loading = services.readiness().engine.state == "loading"
+        info = services.engine_info()
+        settings = services.settings
+        origin = settings.origin("model")
+        html = self._templates.render(
+            "panel_models",
+            owner=owner,
+            info=info,
+            facts=self._facts(info) if info else (),
+            notes=self._notes(info) if info else (),
+            waiting=self._waiting(loading),
+            loading=loading,
+            choices=[self._choice(c, bool(info)) for c in model_choices(settings)] if owner else (),
+            folder=settings.data / "models",
+            again="" if origin == "default" else self._say("panels.models.again", origin=origin),
+            known=[self._known(model) for model in KNOWN],
+        )
+        said, tone = self._ending(info) if followed and not loading else ("", "info")
+        return {"kind": "models", "html": html, "said": said, "tone": tone, "loading": loading}
+
+    def use(self, user_id: int, name: str) -> dict[str, object]:
+        """Begin to load a model of the list. Raises `EngineError` if it cannot be found."""
+        if name not in {c.name for c in model_choices(self._services.settings) if _usable(c)}:
+            return self._refused("panels.models.unknown")
+        try:
+            self._services.use_model(name)
+        except ModelBusy:
+            return self._refused("panels.models.busy")
+        return self.value(user_id, followed=True)
+
+    def _refused(self, key: str) -> dict[str, object]:
+        return {"kind": "models", "said": self._say(key), "tone": "error"}
+
+    def _title(self, name: str) -> str:
+        return self._say("panels.models.built_in") if name == BUILT_IN else name
+
+    def _facts(self, info: EngineInfo) -> list[tuple[str, str]]:
+        context = self._say("panels.models.tokens", count=f"{info.context_length:,}")
+        values = {
+            "parameters": count(info.num_parameters),
+            "device": info.device,
+            "precision": info.precision,
+            "context": context,
+        }
+        return [(self._say(f"panels.models.facts.{key}"), value) for key, value in values.items()]
+
+    def _notes(self, info: EngineInfo) -> list[str]:
+        base = "" if info.chat else self._say("panels.models.base")
+        return [*filter(None, (base, info.note))]
+
+    def _waiting(self, loading: bool) -> str:
+        if loading:
+            name = self._title(self._services.model)
+            return self._say("panels.models.loading", name=name)
+        error = self._services.readiness().engine.error
+        none = self._say("panels.models.none")
+        return f"{self._why(error)} {none}" if error else none
+
+    def _why(self, error: Exception) -> str:
+        told = explain(error, self._strings)
+        return f"{told.title}. {told.detail or told.text}"
+
+    def _ending(self, info: EngineInfo | None) -> tuple[str, str]:
+        """How the last change of model ended, and in which tone to say it."""
+        error, name = self._services.model_error, self._title(self._services.model)
+        if error is None:
+            return self._say("panels.models.ready", name=name), "info"
+        if isinstance(error, StorageError):
+            return self._say("panels.models.unsaved", name=name), "error"
+        wanted, why = self._title(self._services.model_wanted), self._why(error)
+        if info is None:
+            return self._say("panels.models.failed", name=wanted, why=why), "error"
+        return self._say("panels.models.kept", name=wanted, old=name, why=why), "error"
+
+    def _choice(self, choice: ModelChoice, runs: bool) -> _Choice:
+        about = choice.problem
+        if choice.purpose == "guard":
+            about = self._say("panels.models.guard")
+        elif not about:
+            context = self._say("panels.models.tokens", count=f"{choice.context_length:,}")
+            sizes = (count(choice.num_parameters), size(choice.stored_bytes), context)
+            about = " · ".join(sizes)
+        used = runs and choice.name == self._services.model
+        title = self._title(choice.name)
+        return _Choice(choice.name, title, about, used, _usable(choice))
+
+    def _known(self, model: KnownModel) -> _Known:
+        key = "panels.models.gated" if model.gated else "panels.models.open"
+        about = self._say(key, licence=model.licence, repo=model.repo)
+        if model.purpose in ("base", "guard"):
+            about = f"{self._say(f'panels.models.purpose.{model.purpose}')}. {about}"
+        command = f"python3 launcher.py download {model.name}"
+        return _Known(model.name, size(model.weights_bytes), about, command)
+
+
+def _usable(choice: ModelChoice) -> bool:
+    return not choice.problem and choice.purpose != "guard"
+
+
+def count(number: int) -> str:
+    """Parameters in a few digits: 3.2 B, 361.8 M, 0."""
+    if number >= _BILLION:
+        return f"{number / _BILLION:.1f} B"
+    return f"{number / _MILLION:.1f} M" if number >= _MILLION // 10 else f"{number:,}"
+
+
+def size(num_bytes: int) -> str:
+    """Bytes as GB or MB, as disks are sold."""
+    gigabytes = num_bytes / _BILLION
+    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{num_bytes / _MILLION:.1f} MB"

@@ -1,0 +1,135 @@
+"""The page: builds the Gradio Blocks and mounts them into the server's own FastAPI app.
+
+Gradio's own conveniences that would store, share or publish something are all off.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from app.page.chat import Chat
+from app.page.conversations import ConversationList
+from app.page.front import Front
+from app.page.panels import PAINTED, Panels, panel_pane
+from app.page.panes import EVERYTHING, FOOT, LIVE, SIDE, Panes, fixed, pane
+from app.page.shell import Shell
+from app.page.side import Side
+from app.page.templates import Templates
+from app.page.theme import theme
+from app.render import Renderer
+from app.services import Services
+from app.static_files import StaticFiles
+from app.strings import Strings
+
+# The script calls trigger(name, data); Gradio knows the names from this line.
+_BRIDGE = (
+    "(window.corral = window.corral || []).push({trigger, events: ['view', 'send', 'again',"
+    " 'resume', 'version', 'follow', 'stop', 'listing', 'rename', 'pin', 'trash', 'restore',"
+    " 'pulse']})"
+)
+MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
+LOOK_SECONDS = 0.02  # between looks for an event: soon enough for a person
+MAX_SESSIONS = 200
+
+
+def mount(app: FastAPI, services: Services) -> FastAPI:
+    """Put the page at `/` of `app`. The gateway in front of it says who the user is."""
+    strings = Strings.load(services.settings.language)
+    templates = Templates(strings)
+    blocks = build(services, templates)
+    app.add_middleware(Front, tags=_front(templates, services.settings.theme))
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=theme(),
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        show_error=False,
+        allowed_paths=[],
+        blocked_paths=[str(services.settings.data)],
+    )
+    return app
+
+
+def build(services: Services, templates: Templates) -> gr.Blocks:
+    """The whole page in the language of `templates`."""
+    # Gradio keeps statistics of all events for its dashboard, which is off, and works them out
+    # anew with pandas after each one. It reads how often when the queue is made.
+    os.environ.update(
+        GRADIO_ANALYTICS_CACHE_FREQUENCY="1000000000", GRADIO_ANALYTICS_MAX_EVENTS="1"
+    )
+    shell = Shell(services, templates)
+    blocks: gr.Blocks = gr.Blocks(
+        title=templates.strings.say("page.title"), analytics_enabled=False, fill_width=True
+    )
+    with blocks:
+        with gr.Column(elem_id="app"):
+            with gr.Column(elem_id="side"):
+                fixed(shell.side(), "side-top")
+                listing, foot = pane("listing"), pane("foot")
+            with gr.Column(elem_id="main"):
+                head = pane("head")
+                with gr.Column(elem_id="scroll"):
+                    window, live = pane("window"), pane("live")
+                fixed(shell.composer(), "compose")
+                panel = panel_pane()
+        note = pane("note")
+        bridge = gr.HTML(html_template="", js_on_load=_BRIDGE, elem_id="bridge", visible="hidden")
+        panes = Panes(listing, head, window, live, foot, note, panel)
+        _connect(bridge, panes, services, templates, shell)
+    blocks.state_session_capacity = MAX_SESSIONS
+    blocks.max_threads = MAX_EVENTS_AT_ONCE
+    blocks.queue(api_open=False, default_concurrency_limit=None)
+    # Elsewhere than on Windows Gradio looks a thousand times a second whether there is an event:
+    # six percent of a core, for ever. No event of ours reports progress.
+    blocks._queue.sleep_when_free = LOOK_SECONDS
+    blocks._queue.progress_update_sleep_when_free = 1.0
+    return blocks
+
+
+def _connect(
+    bridge: gr.HTML, panes: Panes, services: Services, templates: Templates, shell: Shell
+) -> None:
+    listing = ConversationList(services, templates)
+    chat = Chat(services, templates, shell=shell, listing=listing, renderer=Renderer())
+    side = Side(services, templates, shell=shell, listing=listing)
+    options: dict[str, Any] = {
+        "inputs": None,
+        "show_progress": "hidden",
+        "api_visibility": "private",
+        "trigger_mode": "multiple",
+        "concurrency_limit": None,
+    }
+    for handlers, names, painted in (
+        (chat, ("view", "send", "again", "resume", "version"), EVERYTHING),
+        (chat, ("follow",), LIVE),
+        (chat, ("stop",), ()),
+        (side, ("listing", "rename", "pin", "trash", "restore"), SIDE),
+        (side, ("pulse",), FOOT),
+    ):
+        outputs = [getattr(panes, pane_name) for pane_name in painted]
+        for name in names:
+            getattr(bridge, name)(getattr(handlers, name), outputs=outputs, **options)
+    panels = Panels(services, templates, shell=shell)
+    panels.connect(panes.panel, [getattr(panes, name) for name in PAINTED], **options)
+
+
+def _front(templates: Templates, colours: str) -> str:
+    """Our stylesheet and script, under addresses that change with what is in them."""
+    files = StaticFiles()
+    return templates.render(
+        "front",
+        theme=colours,
+        styles=[files.url("corral.css"), files.url("panels.css")],
+        scripts=[files.url("corral.js"), files.url("panels.js")],
+        icon=files.url("icons/favicon.svg"),
+    )

@@ -1,0 +1,130 @@
+"""The dialogs Safety and Models: one component that `assets/panels.js` paints, and its handlers.
+
+Everybody may look; only the owner may change, and who it is comes from the request alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from app.explain import explain
+from app.page.models import ModelsPanel
+from app.page.panes import Update, show
+from app.page.payload import Payload, PayloadInvalid, user_of
+from app.page.safety import SafetyPanel
+from app.page.shell import Shell
+from app.page.templates import Templates
+from app.services import Services
+from storage.records import OWNER_ID, NotFound
+
+# The handlers return a value for each of these, in this order.
+PAINTED = ("panel", "head", "foot")
+_ON_LOAD = (
+    "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
+    " events: ['panel', 'policy', 'model']})"
+)
+
+log = logging.getLogger("corral.page")
+
+
+def panel_pane() -> gr.HTML:
+    """The component of both dialogs: it takes their values and sends their events."""
+    return gr.HTML(html_template="", js_on_load=_ON_LOAD, elem_id="panels", apply_default_css=False)
+
+
+class Panels:
+    """The handlers. The store and files are never touched on the event loop."""
+
+    def __init__(self, services: Services, templates: Templates, *, shell: Shell) -> None:
+        self._services = services
+        self._strings = templates.strings
+        self._shell = shell
+        self._safety = SafetyPanel(services, templates)
+        self._models = ModelsPanel(services, templates)
+        self._count = itertools.count(1)
+
+    def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
+        """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
+        for name in ("panel", "policy", "model"):
+            getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
+
+    async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Show a dialog; with `on`, because a change of model is being followed."""
+
+        def view(user_id: int, payload: Payload) -> dict[str, object]:
+            if payload.mode == "models":
+                return self._models.value(user_id, followed=payload.on)
+            return self._safety.value(user_id)
+
+        return await self._told(event, request, view)
+
+    async def policy(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Take a ready-made policy, or an own one as JSON."""
+
+        def change(user_id: int, payload: Payload) -> dict[str, object]:
+            if payload.mode == "own":
+                return self._safety.save(user_id, payload.text)
+            return self._safety.choose(user_id, payload.text)
+
+        return await self._told(event, request, self._by_owner("safety", change))
+
+    async def model(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Load another model in place of the one that answers."""
+
+        def change(user_id: int, payload: Payload) -> dict[str, object]:
+            return self._models.use(user_id, payload.text)
+
+        return await self._told(event, request, self._by_owner("models", change))
+
+    def _by_owner(
+        self, kind: str, change: Callable[[int, Payload], dict[str, object]]
+    ) -> Callable[[int, Payload], dict[str, object]]:
+        def checked(user_id: int, payload: Payload) -> dict[str, object]:
+            if user_id != OWNER_ID:
+                said = self._strings.say("panels.owner_only")
+                return {"kind": kind, "said": said, "tone": "error"}
+            return change(user_id, payload)
+
+        return checked
+
+    async def _told(
+        self,
+        event: gr.EventData,
+        request: gr.Request,
+        act: Callable[[int, Payload], dict[str, object]],
+    ) -> Update:
+        """Do what was asked; an error becomes a sentence in the dialog that is open."""
+        payload = Payload()
+        try:
+            payload, user_id = Payload.of(event), user_of(request)
+            value = await asyncio.to_thread(act, user_id, payload)
+            head = await asyncio.to_thread(self._head, user_id, payload)
+            panel = self._numbered(value)
+            return show(PAINTED, panel=panel, foot=self._shell.foot(), **head)
+        except Exception as error:
+            if not isinstance(error, PayloadInvalid):
+                log.warning("a dialog could not do what was asked", exc_info=error)
+            told = explain(error, self._strings)
+            parts = (f"{told.title}.", told.detail or told.text, told.action)
+            said = " ".join(filter(None, parts))
+            # No kind: whichever dialog is open shows it, with what was typed in it.
+            return show(PAINTED, panel=self._numbered({"kind": "", "said": said, "tone": "error"}))
+
+    def _head(self, user_id: int, payload: Payload) -> dict[str, object]:
+        """The chip's new words beside the title that is shown; nothing if that one is gone."""
+        store = self._services.store
+        try:
+            conversation = store.conversation(user_id, payload.key) if payload.key else None
+        except NotFound:
+            return {}
+        return {"head": self._shell.head(user_id, conversation)}
+
+    def _numbered(self, value: dict[str, object]) -> dict[str, object]:
+        """Never equal to the one before: Gradio does not paint equal values again."""
+        return {**value, "number": next(self._count)}

@@ -1,0 +1,106 @@
+"""What surrounds a conversation: the head, the foot, the first screen, the short messages."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+from app.explain import Explanation, explain
+from app.page.panes import items
+from app.page.templates import Templates
+from app.services import Services
+from safety.policy import PRESETS
+from storage.records import OWNER_ID, Conversation
+
+NUM_IDEAS = 3
+
+
+class Shell:
+    """Renders the frame of the page in one language. Reads no conversation."""
+
+    def __init__(self, services: Services, templates: Templates) -> None:
+        self._services = services
+        self._templates = templates
+        self._say = templates.strings.say
+        self._notes = itertools.count(1)
+
+    def side(self) -> str:
+        """The fixed top of the side panel."""
+        return self._templates.render("side")
+
+    def composer(self) -> str:
+        """The fixed box to write in, with the words that the script needs."""
+        words = json.dumps(self._templates.strings.section("page.js."), ensure_ascii=False)
+        return self._templates.render("composer", words=words)
+
+    def head(self, user_id: int, conversation: Conversation | None) -> dict[str, object]:
+        """Title and chips. Reads the user's policy from the store: not on the event loop."""
+        policy = self._services.policy(user_id).name
+        own = self._say("page.policy.own")
+        name = self._say(f"page.policy.{policy}") if policy in PRESETS else own
+        title = (conversation.title if conversation else "") or self._say("page.list.untitled")
+        html = self._templates.render(
+            "head",
+            title=title,
+            key=conversation.key if conversation else "",
+            guard=self._say("page.head.guard", name=name),
+            open_safety=self._say("panels.open_safety", name=name),
+        )
+        return items([("head", html)], title=title)
+
+    def foot(self) -> dict[str, object]:
+        """Model, precision and device, or how far they are; and what befell the data."""
+        ready = self._services.readiness()
+        info = self._services.engine_info()
+        lines: list[str] = []
+        state, headline = "ready", ""
+        if "failed" in (ready.engine.state, ready.guard.state):
+            state, headline = "failed", self._say("page.foot.failed")
+            for part, words in ((ready.guard, "guard_failed"), (ready.engine, "failed")):
+                if part.error is not None:
+                    told = explain(part.error, self._templates.strings)
+                    headline = self._say(f"page.foot.{words}")
+                    lines += [told.title, told.detail, told.action]
+        elif ready.engine.state == "loading":
+            state, headline = "loading", self._say("page.foot.loading")
+        elif ready.guard.state == "loading":
+            state = "loading"
+            lines.append(self._say("page.foot.loading_guard"))
+        if info is not None and info.note:
+            lines.append(info.note)
+        store = self._services.store
+        if store.repair is not None:
+            lines.append(store.repair.report())
+        if store.full:
+            lines.append(self._say("page.foot.full"))
+        html = self._templates.render(
+            "foot", state=state, info=info, headline=headline, lines=[*filter(None, lines)]
+        )
+        return items([("foot", html)])
+
+    def empty(self, user_id: int) -> str:
+        """The first screen: what this is, and the way to a real Llama."""
+        settings = self._services.settings
+        folder: Path | None = settings.data / "models" if user_id == OWNER_ID else None
+        return self._templates.render(
+            "empty",
+            ideas=[self._say(f"page.empty.idea_{n}") for n in range(1, NUM_IDEAS + 1)],
+            built_in=self._services.model == "built-in",
+            folder=folder,
+        )
+
+    def told(self, title: str, *, undo: str = "") -> dict[str, object]:
+        """A short message; with `undo`, the key of the conversation that can be restored."""
+        return self._note("info", Explanation(title, "", ""), undo)
+
+    def error(self, error: Exception, *, client_key: str = "") -> dict[str, object]:
+        """What went wrong and what to do; `client_key` names the sending that failed."""
+        told = explain(error, self._templates.strings)
+        return {**self._note("error", told), "failed": client_key}
+
+    def _note(self, tone: str, told: Explanation, undo: str = "") -> dict[str, object]:
+        html = self._templates.render(
+            "toast", tone=tone, title=told.title, text=told.text, action=told.action, undo=undo
+        )
+        return items([(f"note{next(self._notes)}", html)])

@@ -1,0 +1,230 @@
+"""Settings in, objects out: the one place that names concrete engines, guards and stores.
+
+Everything heavy is imported inside the loads, which run on threads of their own after the page is
+up: torch alone takes seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from threading import Event, Lock
+
+from app.jobs import Jobs
+from app.models import ModelBusy, fits_beside, take_over
+from app.parts import Part, PartView
+from app.settings import Settings
+from app.turn import Means, Step, Task, cache_scope, take_turn
+from app.upkeep import start_upkeep
+from engine.base import Engine, EngineError, EngineInfo, Sampling
+from safety.base import Guard, PolicyInvalid
+from safety.policy import DEFAULT_POLICY, PRESETS, Policy
+from storage.records import OWNER_ID, Conversation, StorageError, Turn
+from storage.store import Store
+
+log = logging.getLogger("corral.services")
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """How far the two parts are that every turn needs."""
+
+    engine: PartView
+    guard: PartView
+
+    @property
+    def ready(self) -> bool:
+        """Whether a prompt would be answered at once."""
+        return self.engine.state == self.guard.state == "ready"
+
+
+class Services:
+    """The running program, without its server: store, jobs, engine and guard.
+
+    `start` opens the store and takes turns (which wait for their parts); `load` begins to load
+    engine and guard, once the page is up. Both return at once. `close` ends everything.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.closing = Event()
+        self.model = settings.model  # the name of the one that answers, or is being loaded
+        self.model_wanted = settings.model  # the name that was chosen last
+        self.model_error: Exception | None = None  # why the last change of model did not happen
+        self._choosing = Lock()
+        self._outgoing: Engine | None = None  # answers until the next one is loaded
+        self.engine: Part[Engine] = Part("engine", lambda: self._load(self.model))
+        self.guard: Part[Guard] = Part("guard", load_guard)
+
+    def start(self) -> None:
+        """Open the store. Raises `StorageError`; nothing runs then."""
+        self.store = Store.open(self.settings.data)
+        if self.store.repair is not None:
+            log.error("the database was damaged: %s", self.store.repair.report())
+        if self.settings.origin("model") == "default":
+            self.model = self.store.setting(OWNER_ID, "model") or self.settings.model
+        means = Means(self.store, self.engine, self.guard, self.closing)
+
+        def run(task: Task, cancel: Event) -> Iterator[Step]:
+            return take_turn(task, means, cancel=cancel)
+
+        self.jobs = Jobs(self.store, task_for=self.task_for, run=run, closing=self.closing)
+
+    def load(self) -> None:
+        """Begin to load the guard and the engine, and to look after the data."""
+        self.guard.start()
+        self.engine.start()
+        trash_days = self.settings.trash_days
+        self._upkeep = start_upkeep(self.store, trash_days=trash_days, closing=self.closing)
+
+    def task_for(self, conversation: Conversation, turn: Turn) -> Task:
+        """A prompt with the choices that hold for its user."""
+        user_id = conversation.user_id
+        return Task(conversation, turn, self.policy(user_id), self.sampling(user_id))
+
+    def policy(self, user_id: int) -> Policy:
+        """The user's content policy; the default one if none, or an unreadable one, is saved."""
+        saved = self.store.setting(user_id, "policy")
+        if saved is None:
+            return DEFAULT_POLICY
+        if saved in PRESETS:
+            return PRESETS[saved]  # type: ignore[index]  # the membership was just checked
+        try:
+            return Policy.from_json(json.loads(saved))
+        except (PolicyInvalid, json.JSONDecodeError):
+            log.warning("the saved policy of user %d cannot be read; the default holds", user_id)
+            return DEFAULT_POLICY
+
+    def sampling(self, user_id: int) -> Sampling:
+        """How replies are drawn for this user; as the model's makers do if nothing is saved."""
+        saved = self.store.setting(user_id, "sampling")
+        if saved is None:
+            return usual_sampling(self._settings_for(self.model))
+        try:
+            return Sampling(**json.loads(saved))
+        except (EngineError, TypeError, json.JSONDecodeError):
+            log.warning("the saved sampling of user %d is unreadable; the usual one holds", user_id)
+            return usual_sampling(self._settings_for(self.model))
+
+    def use_model(self, name: str) -> None:
+        """Begin to load another model in place of the one that answers. Returns at once.
+
+        Prompts wait meanwhile. An answer that is being written ends with `EngineClosed` when its
+        engine closes; what was written is kept. The choice holds for later starts that name no
+        model. If it cannot be loaded, the old one goes on and `model_error` says why. Raises
+        `CheckpointMissing` or `ModelBusy`; nothing changes then.
+        """
+        from engine.catalog import resolve
+
+        folder = resolve(name, models=self.settings.data / "models")
+        with self._choosing:
+            if self.engine.view().state == "loading":
+                raise ModelBusy(name)
+            before, self._outgoing = self.model, self.engine.peek()
+            self.model, self.model_wanted, self.model_error = name, name, None
+            self.engine.replace(partial(self._change_model, before, name, folder))
+
+    def _change_model(self, before: str, name: str, folder: Path) -> Engine:
+        """The load that `use_model` begins. Blocks. Raises if no model is left to answer."""
+        try:
+            engine, error = take_over(
+                self._outgoing,
+                load_new=lambda: self._load(name),
+                load_old=lambda: self._load(before),
+                fits=lambda: fits_beside(folder, self.settings.device),
+            )
+        except Exception as failure:
+            log.warning("no model could be loaded", exc_info=failure)
+            self.model_error = failure
+            raise
+        if error is not None:
+            log.warning("the chosen model could not be loaded", exc_info=error)
+            self.model, self.model_error = before, error
+        elif not self.closing.is_set():
+            try:
+                self.store.set_setting(OWNER_ID, "model", name)
+            except StorageError as failure:  # it answers now; the next start takes the old one
+                self.model_error = failure
+        self._outgoing = None
+        if self.closing.is_set():
+            engine.close()
+        return engine
+
+    def _load(self, model: str) -> Engine:
+        return load_engine(self._settings_for(model))
+
+    def _settings_for(self, model: str) -> Settings:
+        return replace(self.settings, model=model)
+
+    def readiness(self) -> Readiness:
+        """How far engine and guard are. Does not block."""
+        return Readiness(self.engine.view(), self.guard.view())
+
+    def engine_info(self) -> EngineInfo | None:
+        """What is running, or None while it loads."""
+        engine = self.engine.peek()
+        return engine.info() if engine else None
+
+    def purge(self, user_id: int, key: str) -> Sequence[Path]:
+        """Remove a conversation for good, its keys and values too; the backups that still hold it.
+
+        Blocks. Raises `StorageError`.
+        """
+        self.jobs.stop(user_id, key)
+        backups = self.store.purge(user_id, key)
+        engine = self.engine.peek()
+        if engine is not None:
+            engine.forget(cache_scope(user_id, key))
+        return backups
+
+    def close(self) -> None:
+        """End running turns (what they wrote is kept), free the device, close the store.
+
+        Safe to call twice: the server does so before it says goodbye to its pages.
+        """
+        self.jobs.close()
+        for engine in (self.engine.peek(), self._outgoing):
+            if engine is not None:
+                engine.close()
+        self.store.close()
+
+
+def load_engine(settings: Settings) -> Engine:
+    """Load the model that `settings` name. Takes seconds. Raises `EngineError`."""
+    from engine.catalog import resolve
+    from engine.local import LocalEngine
+
+    folder = resolve(settings.model, models=settings.data / "models")
+    return LocalEngine(
+        folder,
+        device=settings.device,
+        precision=settings.precision,
+        threads=settings.threads or None,
+        cache_bytes=settings.cache_megabytes << 20 or None,
+        max_context=settings.context or None,
+    )
+
+
+def usual_sampling(settings: Settings) -> Sampling:
+    """The sampling that the model's own files ask for, or the default. Reads two small files."""
+    from engine.catalog import resolve
+    from engine.usual import usual_sampling as read
+
+    try:
+        return read(resolve(settings.model, models=settings.data / "models"))
+    except EngineError:
+        return Sampling()  # the load itself says what is wrong with the model
+
+
+def load_guard() -> Guard:
+    """Load the built-in guard, which is tried on texts beyond doubt first.
+
+    Raises `GuardError`; no prompt is answered then.
+    """
+    from safety.built_in import load_built_in
+
+    return load_built_in()

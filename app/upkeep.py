@@ -1,0 +1,39 @@
+"""What a running Corral does for its data now and then: empty the trash, make a daily backup."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from threading import Event, Thread
+
+from storage.records import StorageError
+from storage.store import Store
+
+EVERY_SECONDS = 3600.0
+
+log = logging.getLogger("corral.upkeep")
+
+
+def start_upkeep(
+    store: Store, *, trash_days: int, closing: Event, every_seconds: float = EVERY_SECONDS
+) -> Thread:
+    """Begin on a thread of its own, at once and then hourly, until `closing` is set."""
+
+    def run() -> None:
+        while True:
+            _attempt("purge_trash", lambda: store.purge_trash(older_than_days=trash_days))
+            _attempt("backup_daily", store.backup_daily)
+            if closing.wait(every_seconds):
+                return
+
+    thread = Thread(target=run, name="upkeep", daemon=True)
+    thread.start()
+    return thread
+
+
+def _attempt(name: str, do: Callable[[], object]) -> None:
+    """Do one thing; a failure is noted and tried again the next time, and stops nothing else."""
+    try:
+        do()
+    except StorageError as error:
+        log.warning("%s did not happen: %s", name, type(error).__name__)

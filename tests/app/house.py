@@ -1,0 +1,43 @@
+"""Corral's services with a scripted engine and a word-list guard, for tests of server and page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.accounts import digest
+from app.parts import Part
+from app.server import Site
+from app.services import Services
+from app.settings import Settings
+from engine.base import Engine
+from safety.base import Guard
+from tests.app.asgi import ask, same_origin
+from tests.app.fakes import TellingEngine, WordGuard
+
+
+def make_services(
+    data: Path, *argv: str, engine: Engine | None = None, guard: Guard | None = None
+) -> Services:
+    """Started services on `data`; nothing is loaded until `load`."""
+    services = Services(Settings.load(["--data", str(data), "--no-browser", *argv], {}))
+    told = engine or TellingEngine(["Hello there, friend."])
+    judge = guard or WordGuard()
+    services.engine = Part("engine", lambda: told)
+    services.guard = Part("guard", lambda: judge)
+    services.start()
+    return services
+
+
+def sign_in(services: Services, user_id: int, token: str) -> str:
+    """A session for any user; returns the Cookie header."""
+    services.store.add_session(digest(token), user_id, 1 << 52, "test")
+    return f"corral-{services.settings.port}={token}"
+
+
+def enter(site: Site) -> str:
+    """A session the way a browser gets it; returns the Cookie header."""
+    token = site.entrance.url().partition("#")[2]
+    body = f'{{"token": "{token}"}}'.encode()
+    answer = ask(site.app, "POST", "/corral/enter", headers=same_origin(), body=body)
+    assert answer.status == 204
+    return answer.headers["set-cookie"].partition(";")[0]

@@ -1,0 +1,131 @@
+"""Nothing that can happen lacks a sentence with a next step."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from app import jobs
+from app.explain import (
+    ACTIONS,
+    REFUSALS,
+    STATUSES,
+    explain,
+    explain_refusal,
+    explain_status,
+    explain_verdict,
+)
+from app.jobs import JobRefused
+from app.parts import PartCancelled
+from app.settings import SettingsInvalid
+from app.strings import Strings
+from engine.base import CheckpointMissing, ContextFull, EngineError
+from safety.base import GuardError
+from safety.categories import CATEGORIES
+from storage.records import StorageError, VerdictRecord
+
+STRINGS = Strings.load("en")
+
+
+def family(base: type[BaseException]) -> list[type[BaseException]]:
+    """A class and everything below it that Corral itself defines."""
+    below = [c for child in base.__subclasses__() for c in family(child)]
+    return [c for c in (base, *below) if not c.__module__.startswith("tests.")]
+
+
+CLASSES = sorted(
+    {
+        *family(EngineError),
+        *family(GuardError),
+        *family(StorageError),
+        PartCancelled,
+        SettingsInvalid,
+    },
+    key=lambda c: c.__name__,
+)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda c: c.__name__)
+def test_every_error_class_has_its_own_sentence(kind: type[BaseException]) -> None:
+    assert f"errors.{kind.__name__}.title" in STRINGS
+    explained = explain(kind.__name__, STRINGS)
+    assert explained != explain("unexpected", STRINGS)
+    assert explained.title and explained.text and explained.action
+    assert explained.text.endswith(".") and explained.action.endswith(".")
+    assert kind.__name__ not in explained.title + explained.text + explained.action
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_every_refusal_has_a_sentence(code: str) -> None:
+    explained = explain_refusal(code, STRINGS)
+    assert explained == explain(JobRefused(code), STRINGS)
+    assert explained != explain("unexpected", STRINGS)
+    assert explained.action
+
+
+def test_the_refusals_are_those_that_jobs_document() -> None:
+    assert set(re.findall(r'"(\w+)"', jobs.JobRefused.__doc__ or "")) <= set(REFUSALS)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_every_status_has_a_sentence(status: str) -> None:
+    explained = explain_status(status, STRINGS)  # type: ignore[arg-type]
+    assert explained != explain("unexpected", STRINGS)
+    assert explained.title and explained.text
+
+
+@pytest.mark.parametrize("category", [*CATEGORIES, "", "a_category_of_tomorrow"])
+@pytest.mark.parametrize("stage", ["prompt", "partial", "final"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_every_verdict_has_a_sentence(category: str, stage: str, action: str) -> None:
+    verdict = VerdictRecord(stage, "g", "1", action, 0.912, category, 0.5)  # type: ignore[arg-type]
+    explained = explain_verdict(verdict, STRINGS)
+    assert explained.title and explained.text
+    assert "{" not in explained.title + explained.text + explained.action
+    if action in ("block", "warn", "log"):
+        assert "0.91" in explained.text and "0.50" in explained.text
+        assert explained.action
+    if category in CATEGORIES and action == "block":
+        assert STRINGS.say(f"guard.category.{category}.found") in explained.text
+
+
+@pytest.mark.parametrize("category", CATEGORIES)
+def test_every_category_has_its_words(category: str) -> None:
+    for part in ("name", "text", "found"):
+        assert STRINGS.say(f"guard.category.{category}.{part}")
+
+
+def test_a_guard_that_failed_says_so() -> None:
+    verdict = VerdictRecord("prompt", "g", "1", "block", 1.0, "", 0.5, reason="it crashed")
+    assert explain_verdict(verdict, STRINGS).text == STRINGS.say("guard.failed_prompt.text")
+    assert "it crashed" not in explain_verdict(verdict, STRINGS).text
+
+
+def test_our_own_errors_bring_their_detail_and_others_do_not() -> None:
+    assert explain(ContextFull(9, 8), STRINGS).detail == str(ContextFull(9, 8))
+    assert explain(CheckpointMissing("no a.json"), STRINGS).detail == "no a.json"
+    foreign = explain(RuntimeError("what the user wrote"), STRINGS)
+    assert foreign.detail == ""
+    assert foreign.title == STRINGS.say("errors.unexpected.title")
+
+
+def test_a_new_class_falls_back_to_its_base() -> None:
+    class Sudden(CheckpointMissing):
+        pass
+
+    Sudden.__module__ = "tests.somewhere"
+    assert explain(Sudden("x"), STRINGS).title == STRINGS.say("errors.CheckpointMissing.title")
+
+
+def test_self_harm_offers_help() -> None:
+    verdict = VerdictRecord("prompt", "g", "1", "block", 0.9, "self_harm", 0.5)
+    assert STRINGS.say("guard.self_harm_help") in explain_verdict(verdict, STRINGS).action
+
+
+def test_no_sentence_is_an_orphan() -> None:
+    """A sentence that nothing can reach is a leftover."""
+    known = {c.__name__ for c in CLASSES} | {"unexpected"}
+    known |= {f"refused.{c}" for c in REFUSALS} | {f"status.{s}" for s in STATUSES}
+    for key in Strings.load("en").section("errors."):
+        assert key.rpartition(".")[0] in known, key

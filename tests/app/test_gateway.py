@@ -1,0 +1,562 @@
+"""The gateway alone, before an app that says whatever reached it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from app import accounts, asgi
+from app.accounts import Accounts, digest
+from app.asgi import MAX_BODY_BYTES, MAX_DRAIN_BYTES
+from app.gateway import Gateway
+from app.reply import OWN_POLICY, PAGE_POLICY
+from app.strings import Strings
+from storage.records import StoreClosed, User
+from tests.app.asgi import ORIGIN, Answer, ask, ask_async, same_origin
+
+OWNER, GUEST = "corral-7860=owner-token", "corral-7860=guest-token"
+JOIN = "/gradio_api/queue/join"
+
+
+class Sessions:
+    """Two known tokens in memory."""
+
+    def __init__(self) -> None:
+        self.users: dict[bytes, User] = {}
+        self.num_asked = 0
+
+    def add_session(
+        self, token_sha256: bytes, user_id: int, expires_at: int, agent: str = ""
+    ) -> None:
+        self.users[token_sha256] = User(user_id, f"user {user_id}", "owner")
+
+    def session_user(self, token_sha256: bytes, *, idle_milliseconds: int) -> User | None:
+        self.num_asked += 1
+        return self.users.get(token_sha256)
+
+    def revoke_session(self, token_sha256: bytes) -> None:
+        self.users.pop(token_sha256, None)
+
+
+class Echo:
+    """Answers with what it was asked; `queue/join` gets an event id like Gradio's."""
+
+    def __init__(self) -> None:
+        self.scopes: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            self.scopes.append(scope)
+            return
+        body, more = b"", scope["method"] not in ("GET", "HEAD")
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        self.scopes.append(scope)
+        self.bodies.append(body)
+        answer = json.dumps({"event_id": f"event-{len(self.bodies)}"}).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"Access-Control-Allow-Origin", b"*"),
+            (b"Set-Cookie", b"gradio=1"),
+            (b"cache-control", b"public"),
+            (b"content-security-policy", b"default-src *"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer[:5], "more_body": True})
+        await send({"type": "http.response.body", "body": answer[5:]})
+
+
+class House:
+    """A gateway before an echo, with an owner (1) and a guest (2) signed in."""
+
+    def __init__(self, hosts: tuple[str, ...] = ()) -> None:
+        self.sessions = Sessions()
+        for user_id, token in ((1, "owner-token"), (2, "guest-token")):
+            self.sessions.add_session(digest(token), user_id, 0)
+        self.echo = Echo()
+        self.accounts = Accounts(self.sessions, session_seconds=3600, idle_seconds=600)
+        self.app = Gateway(
+            self.echo,
+            self.accounts,
+            port=7860,
+            strings=Strings.load("en"),
+            entrance=b"<h1>how to get in</h1>",
+            hosts=hosts,
+        )
+
+    def get(self, path: str, cookie: str = OWNER, **options: Any) -> Answer:
+        headers = [("cookie", cookie)] if cookie else []
+        return ask(
+            self.app, "GET", path, headers=[*headers, *options.pop("headers", [])], **options
+        )
+
+    def post(self, path: str, value: object, cookie: str = OWNER, **options: Any) -> Answer:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        headers = options.pop("headers", same_origin(cookie))
+        return ask(self.app, "POST", path, headers=headers, body=body, **options)
+
+
+@pytest.fixture
+def house() -> House:
+    return House()
+
+
+# Host
+
+
+GOOD_HOSTS = ["127.0.0.1:7860", "localhost:7860", "LOCALHOST:7860", "[::1]:7860", "localhost"]
+BAD_HOSTS = [
+    "", " ", "evil.example", "evil.example:7860", "127.0.0.1.evil.example",
+    "localhost.evil.example",
+    "evil.example#localhost", "localhost@evil.example", "evil@localhost", "user:pw@127.0.0.1:7860",
+    "127.0.0.1:7860@evil.example", "localhost.", "localhost.:7860", "127.0.0.1.", "127.1",
+    "127.0.1",
+    "127.0.0.2", "127.0.0.01", "0127.0.0.1", "0x7f.0.0.1", "0x7f000001", "2130706433",
+    "017700000001",
+    "0", "0.0.0.0", "0.0.0.0:7860", "[::]", "[::]:7860", "::1", "[::1", "::1]", "[::1]]:7860",
+    "[0:0:0:0:0:0:0:1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::1%25eth0]", "[fe80::1]",
+    "localhost:", "localhost:0", "localhost:65536", "localhost:99999", "localhost:123456",
+    "localhost:-1", "localhost:+80", "localhost:0x50", "localhost:80:80", "localhost:８０",
+    "localhost:7860/", "localhost/", "localhost?", "localhost\\", "/localhost", "//localhost",
+    "http://localhost", "local host", "localhost ", " localhost", "localhost\t", "localhost\x00",
+    "localhost,evil.example", "localhost;evil", "ｌocalhost", "loopback", "ip6-localhost", "*",
+    "192.168.0.1", "10.0.0.1:7860", "169.254.169.254", "x.gradio.live", "corral.local",
+    "%6cocalhost",
+]  # fmt: skip
+
+
+def test_fifty_wrong_hosts_are_refused(house: House) -> None:
+    hosts = [h.encode("utf-8").decode("latin-1") for h in BAD_HOSTS]
+    assert len(set(hosts)) >= 50
+    accepted = [h for h in hosts if house.get("/", hosts=[h]).status != 403]
+    assert accepted == []
+    assert house.echo.scopes == []
+
+
+@pytest.mark.parametrize("host", GOOD_HOSTS)
+def test_this_machine_is_accepted(house: House, host: str) -> None:
+    assert house.get("/", hosts=[host]).status == 200
+
+
+def test_no_host_and_two_hosts_are_refused(house: House) -> None:
+    assert house.get("/", hosts=[]).status == 403
+    assert house.get("/", hosts=["localhost", "localhost"]).status == 403
+    assert house.get("/", hosts=["localhost", "evil.example"]).status == 403
+
+
+def test_a_configured_host_is_accepted_and_no_other() -> None:
+    house = House(hosts=("box.lan",))
+    assert house.get("/", hosts=["Box.lan:7860"]).status == 200
+    assert house.get("/", hosts=["notbox.lan"]).status == 403
+    assert house.get("/", hosts=["box.lan.evil.example"]).status == 403
+
+
+# Session
+
+
+def test_without_a_cookie_the_page_says_how_to_get_in(house: House) -> None:
+    answer = house.get("/", cookie="")
+    assert answer.status == 401
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.body == b"<h1>how to get in</h1>"
+    assert answer.headers["content-security-policy"] == OWN_POLICY
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "corral-7860=wrong", "corral-7861=owner-token", "corral-7860=", "corral-7860", "=", ";;;",
+        "corral-7860=guest-token; corral-7860=owner-token", "corral-7860=" + "x" * 5000,
+        "Corral-7860=owner-token", "corral-7860=owner-token\xff", "a=b; corral-7860=owner-tokenX",
+    ],
+)  # fmt: skip
+def test_other_cookies_open_nothing(house: House, cookie: str) -> None:
+    for path in ("/config", "/gradio_api/queue/data?session_hash=abcdef", "/no/such/route"):
+        assert house.get(path, cookie=cookie).status == 401
+    assert house.post(JOIN, {"session_hash": "abcdef"}, cookie=cookie).status == 401
+    assert house.echo.scopes == []
+
+
+def test_the_user_is_set_here_and_only_here(house: House) -> None:
+    forged = {"corral_user": 99, "corral_session": b"x"}
+    assert house.get("/config", extra=forged).status == 200
+    assert house.echo.scopes[-1]["corral_user"] == 1
+    assert house.get("/config", cookie=GUEST, extra=forged).status == 200
+    assert house.echo.scopes[-1]["corral_user"] == 2
+    assert house.get("/corral/health", cookie="", extra=forged).status == 200
+    assert house.echo.scopes[-1]["corral_user"] is None
+    assert house.echo.scopes[-1]["corral_session"] is None
+
+
+def test_the_app_sees_neither_cookie_nor_forwarding_headers(house: House) -> None:
+    forged = [
+        ("x-forwarded-host", "evil.example"), ("x-forwarded-proto", "https"), ("range", "bytes=9-"),
+        ("x-direct-url", "http://evil.example"), ("x-gradio-server", "http://evil.example"),
+        ("forwarded", "host=evil.example"), ("authorization", "Bearer x"), ("x-gradio-user", "app"),
+    ]  # fmt: skip
+    assert house.get("/config", headers=forged).status == 200
+    names = {name for name, _ in house.echo.scopes[-1]["headers"]}
+    assert names == {b"host", b"x-gradio-user"}
+
+
+def test_a_session_is_believed_for_a_moment_only(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(3):
+        assert house.get("/config").status == 200
+    assert house.sessions.num_asked == 1
+    monkeypatch.setattr(accounts, "RECHECK_SECONDS", 0.0)
+    house.sessions.users.clear()
+    assert house.get("/config").status == 401
+
+
+def test_using_the_page_renews_the_cookie(house: House) -> None:
+    for answer in (house.get("/"), house.post(JOIN, {"session_hash": "abcdef"})):
+        cookie = answer.headers["set-cookie"]
+        assert cookie.startswith(f"{OWNER}; Max-Age=600; Path=/; HttpOnly; SameSite=Strict")
+    for answer in (house.get("/config"), house.get("/", cookie="")):
+        assert "set-cookie" not in answer.headers
+
+
+def test_a_store_that_cannot_answer_lets_nobody_in(house: House) -> None:
+    def fail(token_sha256: bytes, *, idle_milliseconds: int) -> User | None:
+        raise StoreClosed("closed")
+
+    house.sessions.session_user = fail  # type: ignore[method-assign]
+    assert house.get("/config").status == 503
+    assert house.echo.scopes == []
+
+
+def test_a_person_who_typed_localhost_is_led_to_the_address_of_the_cookie(house: House) -> None:
+    typed = [("sec-fetch-site", "none"), ("sec-fetch-mode", "navigate")]
+
+    def get(path: str, host: str, headers: list[tuple[str, str]], cookie: str = "") -> Answer:
+        return house.get(path, cookie=cookie, hosts=[host], headers=headers)
+
+    led = get("/", "localhost:7860", typed)
+    assert (led.status, led.headers["location"]) == (302, "http://127.0.0.1:7860/")
+    assert get("/", "localhost", typed).headers["location"] == "http://127.0.0.1/"
+    assert get("/", "localhost:7860", []).status == 401
+    assert get("/", "127.0.0.1:7860", typed).status == 401
+    assert get("/config", "localhost:7860", typed).status == 401
+    assert get("/", "localhost:7860", typed, OWNER).status == 200
+    linked = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")]
+    linked.append(("sec-fetch-dest", "document"))
+    assert get("/", "localhost:7860", linked).status == 401
+
+
+# Routes and methods
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/file=/etc/passwd", "/gradio_api/file=https://evil.example/x",
+        "/gradio_api/file=//evil.example", "/gradio_api/proxy=http://evil.example",
+        "/file=/etc/passwd",
+        "/gradio_api/upload", "/gradio_api/run/predict", "/gradio_api/call/predict",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json", "/openapi.json", "/docs", "/redoc", "/login", "/logout",
+        "/gradio_api/token", "/gradio_api/user", "/gradio_api/runs", "/gradio_api/deep_link",
+        "/monitoring", "/monitoring/summary", "/pwa_icon/99999", "/manifest.json", "/robots.txt",
+        "/gradio_api/dev/reload", "/gradio_api/custom_component/a/b/c/d", "/gradio_api/reset",
+        "/gradio_api/stream/a/b/c/playlist.m3u8", "/gradio_api/upload_progress", "//", "/./",
+        "/x/../",
+        "/assets/../../etc/passwd", "/assets/%2e%2e/%2e%2e/etc/passwd",
+        "/assets/..%2f..%2fetc/passwd",
+        "/assets/a%00.js", "/static/..%5c..%5cwin.ini", "/assets//etc/passwd", "/corral/../config",
+        "/corral/strings/en/errors.json", "/corral/.hidden.css", "/corral/pages/entrance.html",
+        "/corral/icons/icons/x.svg", "/config/x", "/gradio_api/heartbeat/",
+        "/gradio_api/heartbeat/a/b",
+    ],
+)  # fmt: skip
+def test_what_is_not_on_the_list_is_not_there(house: House, path: str) -> None:
+    for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        answer = ask(house.app, method, path, headers=same_origin(OWNER))
+        assert answer.status == 404, method
+        assert ask(house.app, method, path).status == 401, method
+    assert house.echo.scopes == []
+
+
+@pytest.mark.parametrize(
+    "method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "POST"]
+)
+def test_other_methods_are_refused(house: House, method: str) -> None:
+    assert ask(house.app, method, "/config", headers=same_origin(OWNER)).status == 405
+    assert house.echo.scopes == []
+
+
+def test_websockets_are_closed_and_lifespan_passes(house: House) -> None:
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    asyncio.run(house.app({"type": "websocket", "path": "/", "headers": []}, receive, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+    assert house.echo.scopes == []
+    asyncio.run(house.app({"type": "lifespan"}, receive, send))
+    assert house.echo.scopes == [{"type": "lifespan"}]
+
+
+# Origin
+
+
+BAD_ORIGINS = [
+    "", "null", "NULL", "http://evil.example", "https://127.0.0.1:7860", "http://127.0.0.1",
+    "http://127.0.0.1:7861", "http://localhost:7860", "http://[::1]:7860", "file://", "http://",
+    "http://127.0.0.1:7860.evil.example", "http://127.0.0.1:7860@evil.example", "//127.0.0.1:7860",
+    "http://evil.example/http://127.0.0.1:7860", "http://127.0.0.1:7860/", "http://127.0.0.1:07860",
+    "chrome-extension://abcdefgh", "127.0.0.1:7860", "http:/127.0.0.1:7860", "ws://127.0.0.1:7860",
+    "http://127.0.0.1:7860, http://evil.example", "http://127.0.0.1:7860 http://evil.example",
+    "http://127.0.0.1:7860\t", " http://127.0.0.1:7860",
+]  # fmt: skip
+
+
+def test_twenty_wrong_origins_are_refused(house: House) -> None:
+    assert len(BAD_ORIGINS) >= 20
+    body = {"session_hash": "abcdef"}
+    for origin in BAD_ORIGINS:
+        headers = [("origin", origin), ("content-type", "application/json"), ("cookie", OWNER)]
+        assert house.post(JOIN, body, headers=headers).status == 403, origin
+    assert house.echo.scopes == []
+
+
+def test_a_post_without_an_origin_or_with_two_is_refused(house: House) -> None:
+    kind, cookie = ("content-type", "application/json"), ("cookie", OWNER)
+    assert house.post(JOIN, {"session_hash": "abcdef"}, headers=[kind, cookie]).status == 403
+    twice = [("origin", ORIGIN), ("origin", ORIGIN), kind, cookie]
+    assert house.post(JOIN, {"session_hash": "abcdef"}, headers=twice).status == 403
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data; boundary=x", "", "text/json"])
+def test_a_form_of_another_site_cannot_speak_json(house: House, kind: str) -> None:
+    headers = [("origin", ORIGIN), ("cookie", OWNER), ("content-type", kind)]
+    assert house.post(JOIN, {"session_hash": "abcdef"}, headers=headers).status == 415
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+def test_fetches_of_other_sites_are_refused(house: House, site: str) -> None:
+    def fetch(mode: str, dest: str) -> int:
+        headers = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)]
+        return house.get("/config", headers=headers).status
+
+    assert fetch("no-cors", "image") == 403
+    assert fetch("cors", "empty") == 403
+    assert fetch("navigate", "iframe") == 403
+    link = 403 if site == "nonsense" else 200
+    assert fetch("navigate", "document") == link
+    post = [*same_origin(OWNER)[:2], ("cookie", OWNER), ("sec-fetch-site", site)]
+    assert house.post(JOIN, {"session_hash": "abcdef"}, headers=post).status == 403
+
+
+# Sizes
+
+
+def test_a_long_declared_body_is_refused_with_a_sentence(house: House) -> None:
+    body = json.dumps({"session_hash": "abcdef", "data": ["x" * MAX_BODY_BYTES]}).encode()
+    answer = house.post(JOIN, body)
+    assert answer.status == 413
+    assert answer.json["detail"].endswith(".")
+    endless = [*same_origin(OWNER), ("content-length", str(MAX_DRAIN_BYTES + 1))]
+    assert ask(house.app, "POST", JOIN, headers=endless).status == 413
+    assert house.echo.scopes == []
+
+
+def test_a_long_chunked_body_is_refused(house: House) -> None:
+    chunks = [b'{"session_hash": "abcdef", "data": ["'] + [b"x" * 65536] * 17 + [b'"]}']
+    answer = ask(house.app, "POST", JOIN, headers=same_origin(OWNER), chunks=chunks)
+    assert answer.status == 413
+    endless = [b"x" * (1 << 20)] * 17
+    answer = ask(house.app, "POST", JOIN, headers=same_origin(OWNER), chunks=endless)
+    assert answer.status == 413
+
+
+def test_a_body_at_the_limit_passes_unchanged(house: House) -> None:
+    frame = len(json.dumps({"session_hash": "abcdef", "data": ""}))
+    body = {"session_hash": "abcdef", "data": "x" * (MAX_BODY_BYTES - frame)}
+    assert house.post(JOIN, body).status == 200
+    assert house.echo.bodies[-1] == json.dumps(body).encode()
+    chunks = [b'{"session_hash"', b': "abc', b'def"}']
+    answer = ask(house.app, "POST", JOIN, headers=same_origin(OWNER), chunks=chunks)
+    assert answer.status == 200
+    assert house.echo.bodies[-1] == b"".join(chunks)
+    assert dict(house.echo.scopes[-1]["headers"])[b"content-length"] == b"26"
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "abc", "٣", "5, 5", ""])
+def test_a_false_length_is_refused(house: House, length: str) -> None:
+    value = length.encode().decode("latin-1")
+    headers = [*same_origin(OWNER), ("content-length", value)]
+    assert ask(house.app, "POST", JOIN, headers=headers).status == 400
+
+
+def test_a_get_with_a_body_is_refused(house: House) -> None:
+    assert house.get("/config", body=b"x").status == 413
+
+
+def test_too_many_or_too_long_headers_are_refused(house: House) -> None:
+    assert house.get("/config", headers=[(f"x-{i}", "1") for i in range(200)]).status == 431
+    assert house.get("/config", headers=[("x-long", "1" * 40_000)]).status == 431
+    assert house.get("/config?" + "q" * 40_000).status == 431
+
+
+def test_a_slow_body_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi, "BODY_SECONDS", 0.05)
+
+    async def hang() -> int:
+        status = 0
+
+        async def receive() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            raise AssertionError
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+
+        headers = [("host", "localhost:7860"), *same_origin(OWNER, "http://localhost:7860")]
+        raw = [(n.encode(), v.encode()) for n, v in headers]
+        scope = {"type": "http", "method": "POST", "path": JOIN, "query_string": b""}
+        await house.app({**scope, "headers": raw}, receive, send)
+        return status
+
+    assert asyncio.run(hang()) == 408
+
+
+# Gradio sessions
+
+
+def test_a_session_hash_belongs_to_its_first_user(house: House) -> None:
+    async def cross() -> list[int]:
+        found = []
+        for cookie, method, path, body in (
+            (OWNER, "POST", JOIN, {"session_hash": "owners1"}),
+            (GUEST, "GET", "/gradio_api/queue/data?session_hash=owners1", None),
+            (GUEST, "GET", "/gradio_api/heartbeat/owners1", None),
+            (GUEST, "POST", JOIN, {"session_hash": "owners1"}),
+            (GUEST, "POST", "/gradio_api/component_server", {"session_hash": "owners1"}),
+            (GUEST, "POST", "/gradio_api/component_server/", {"session_hash": "owners1"}),
+            (GUEST, "POST", "/gradio_api/cancel", {"session_hash": "owners1", "event_id": "x"}),
+            (OWNER, "GET", "/gradio_api/queue/data?session_hash=owners1", None),
+            (OWNER, "GET", "/gradio_api/heartbeat/owners1", None),
+            (GUEST, "GET", "/gradio_api/heartbeat/guests1", None),
+            (OWNER, "POST", JOIN, {"session_hash": "guests1"}),
+        ):
+            headers = same_origin(cookie) if body else [("cookie", cookie)]
+            content = json.dumps(body).encode() if body else b""
+            answer = await ask_async(house.app, method, path, headers=headers, body=content)
+            found.append(answer.status)
+        return found
+
+    assert asyncio.run(cross()) == [200, 403, 403, 403, 403, 403, 403, 200, 200, 200, 403]
+
+
+def test_only_the_one_who_joined_may_cancel(house: House) -> None:
+    event = house.post(JOIN, {"session_hash": "owners1"}).json["event_id"]
+    cancel = "/gradio_api/cancel"
+    mine, theirs = {"session_hash": "owners1"}, {"session_hash": "guests1"}
+    assert house.post(cancel, {**theirs, "event_id": event}, cookie=GUEST).status == 403
+    assert house.post(cancel, {**mine, "event_id": "another"}).status == 403
+    assert house.post(cancel, mine).status == 403
+    assert house.post(cancel, {**mine, "event_id": event}).status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b"null", b"[]", b'"abcdef"', b"{", b"{}", b'{"session_hash": null}', b"\xff\xfe{",
+        b'{"session_hash": 5}', b'{"session_hash": ""}', b'{"session_hash": "a b"}',
+        b'{"session_hash": "abcdef", "session_hash": "owners1"}', b'{"session_hash": ["abcdef"]}',
+        b'{"session_hash": "../../x"}', b'{"session_hash": "' + b"a" * 65 + b'"}',
+        b'{"session_hash": "abcdef"} x', b"[" * 100_000, b'{"a":' * 50_000,
+        '{"session_hash": "abcdef"}'.encode("utf-16"), b'\xef\xbb\xbf{"session_hash": "abcdef"}',
+    ],
+)  # fmt: skip
+def test_bodies_without_one_clear_session_are_refused(house: House, body: bytes) -> None:
+    assert house.post(JOIN, body).status == 400
+    assert house.echo.scopes == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["", "session_hash=", "session_hash=abcdef&session_hash=owners1", "session_hash=a%2fb",
+     "SESSION_HASH=abcdef", "session_hash=abcdef&session%5fhash=owners1", "x=1"],
+)  # fmt: skip
+def test_queries_without_one_clear_session_are_refused(house: House, query: str) -> None:
+    assert house.get(f"/gradio_api/queue/data?{query}").status == 400
+    assert house.echo.scopes == []
+
+
+# Answers
+
+
+def test_every_answer_carries_our_headers_and_no_foreign_ones(house: House) -> None:
+    answer = house.get("/config")
+    assert answer.headers["content-security-policy"] == PAGE_POLICY
+    assert answer.headers["cache-control"] == "no-store"
+    assert "set-cookie" not in answer.headers  # the app's own is dropped
+    for found in (answer, house.get("/config", cookie=""), house.get("/", hosts=["evil.example"])):
+        assert found.headers["x-content-type-options"] == "nosniff"
+        assert found.headers["referrer-policy"] == "no-referrer"
+        assert found.headers["cross-origin-opener-policy"] == "same-origin"
+        assert not any(name.startswith("access-control") for name in found.headers)
+    asset = house.get("/assets/index-abc.js")
+    assert asset.headers["cache-control"] == "private, max-age=31536000, immutable"
+
+
+def test_the_policy_lets_nothing_leave() -> None:
+    rules = dict(part.strip().split(" ", 1) for part in PAGE_POLICY.split(";"))
+    for name in ("connect-src", "img-src", "media-src", "form-action", "base-uri", "default-src"):
+        assert rules[name] == "'self'"
+    for name in ("frame-ancestors", "object-src", "frame-src"):
+        assert rules[name] == "'none'"
+    assert rules["script-src"] == "'self' 'unsafe-inline' 'unsafe-eval'"
+
+
+def test_an_error_inside_is_a_sentence_and_a_number() -> None:
+    house = House()
+
+    async def broken(scope: object, receive: object, send: object) -> None:
+        raise RuntimeError("what the user wrote")
+
+    house.app._app = broken
+    answer = house.get("/config")
+    assert answer.status == 500
+    assert b"what the user wrote" not in answer.body
+    assert len(answer.json["id"]) == 8
+    assert answer.headers["content-security-policy"] == OWN_POLICY
+
+
+def test_a_500_in_the_apps_own_words_is_replaced() -> None:
+    house = House()
+
+    async def broken(scope: object, receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"what the user wrote"})
+
+    house.app._app = broken
+    answer = house.get("/config")
+    assert (answer.status, answer.json["code"]) == (500, "error")
+
+    async def broken_midway(scope: object, receive: object, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half ", "more_body": True})
+        raise RuntimeError("x")
+
+    house.app._app = broken_midway
+    assert house.get("/config").body == b"half "
+
+
+def test_head_has_no_body(house: House) -> None:
+    answer = ask(house.app, "HEAD", "/")
+    assert (answer.status, answer.body) == (401, b"")

@@ -1,0 +1,308 @@
+"""The dialog Models and the change of model behind it, with engines that load at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from app import services as services_module
+from app.models import ModelBusy, model_choices, take_over
+from app.page.models import count, size
+from app.page.panels import Panels
+from app.services import Services
+from app.settings import Settings
+from engine.base import CheckpointBroken, CheckpointMissing, DeviceOutOfMemory, Engine, EngineInfo
+from engine.catalog import KNOWN
+from tests.app.fakes import TellingEngine, WordGuard
+from tests.app.panel_events import fire, make_panels
+
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 288,
+    "hidden_size": 32, "intermediate_size": 56, "num_hidden_layers": 1,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu",
+    "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+}  # fmt: skip
+HOSTILE = ["${print(1)}", "`+print(1)+`", "<img src=x onerror=print(1)>", "\"' onload=print(1) x="]
+
+
+@dataclass
+class Named(TellingEngine):
+    name: str = ""
+    note: str = ""
+
+    def info(self) -> EngineInfo:
+        return EngineInfo(self.name, "p", "none", 0, 4096, "cpu", "fp32", note=self.note)
+
+
+@dataclass
+class Garage:
+    """Loads `Named` engines; `broken` names raise what stands beside them."""
+
+    broken: dict[str, Exception] = field(default_factory=dict)
+    loaded: list[Named] = field(default_factory=list)
+    hold: Event | None = None
+
+    def load(self, settings: Settings) -> Engine:
+        if self.hold is not None:
+            assert self.hold.wait(10)
+        if settings.model in self.broken:
+            raise self.broken[settings.model]
+        self.loaded.append(Named(name=Path(settings.model).name))
+        return self.loaded[-1]
+
+
+@pytest.fixture
+def garage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Garage:
+    made = Garage()
+    monkeypatch.setattr(services_module, "load_engine", made.load)
+    monkeypatch.setattr(services_module, "fits_beside", lambda folder, device: True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    return made
+
+
+def start(data: Path, *argv: str) -> Services:
+    running = Services(Settings.load(["--data", str(data), *argv], {}))
+    running.guard.replace(WordGuard)
+    running.start()
+    running.load()
+    running.engine.wait(Event())
+    running.guard.wait(Event())
+    return running
+
+
+@pytest.fixture
+def services(garage: Garage, tmp_path: Path) -> Iterator[Services]:
+    for name in ("one", "two"):
+        make_model(tmp_path / "data", name)
+    running = start(tmp_path / "data")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def panels(services: Services) -> Panels:
+    return make_panels(services)
+
+
+def make_model(data: Path, name: str, **changes: object) -> None:
+    folder = data / "models" / name
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({**LLAMA, **changes}))
+    (folder / "model.safetensors").write_bytes(b"x" * 3_000_000)
+
+
+def shown(panels: Panels, **data: object) -> dict[str, Any]:
+    panel: dict[str, Any] = fire(panels.panel, {"mode": "models", **data})["panel"]
+    return panel
+
+
+def test_it_shows_what_runs_what_is_here_and_what_can_be_had(panels: Panels) -> None:
+    html = shown(panels)["html"]
+    assert "4,096 tokens" in html  # of what runs
+    assert 'data-name="one"' in html and 'data-name="two"' in html
+    assert 'data-name="built-in"' not in html  # in use
+    assert "3.0 MB" in html
+    for model in KNOWN:
+        assert f"<code>python3 launcher.py download {model.name}</code>" in html
+        assert (f"accept the licence at huggingface.co/{model.repo}" in html) is model.gated
+
+
+def test_another_model_answers_and_the_old_one_is_closed(
+    panels: Panels, services: Services, garage: Garage
+) -> None:
+    painted = fire(panels.model, {"text": "two"})
+    assert painted["panel"]["kind"] == "models"
+    assert services.engine.wait(Event()).info().model == "two"
+    assert garage.loaded[0].closed and not garage.loaded[1].closed
+    told = shown(panels, on=True)
+    assert (told["said"], told["tone"]) == ("two answers from now on.", "info")
+    assert not told["loading"]
+    assert 'data-name="built-in"' in told["html"] and 'data-name="two"' not in told["html"]
+
+
+def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(
+    services: Services, tmp_path: Path
+) -> None:
+    services.use_model("two")
+    services.engine.wait(Event())
+    services.close()
+    again = start(tmp_path / "data")
+    try:
+        assert (again.model, again.engine.wait(Event()).info().model) == ("two", "two")
+    finally:
+        again.close()
+    named = start(tmp_path / "data", "--model", "one")
+    try:
+        assert named.engine.wait(Event()).info().model == "one"
+        html = shown(make_panels(named))["html"]
+        assert "started with the model named (command line)" in html
+    finally:
+        named.close()
+
+
+def test_while_it_loads_the_page_says_so_and_takes_no_other(
+    panels: Panels, services: Services, garage: Garage
+) -> None:
+    garage.hold = Event()
+    assert fire(panels.model, {"text": "one"})["panel"]["loading"]
+    assert "one is being loaded" in shown(panels)["html"]
+    refused = fire(panels.model, {"text": "two"})["panel"]
+    assert (refused["tone"], "html" in refused) == ("error", False)
+    with pytest.raises(ModelBusy):
+        services.use_model("two")
+    garage.hold.set()
+    assert services.engine.wait(Event()).info().model == "one"
+
+
+def test_a_model_that_does_not_load_leaves_the_old_one_answering(
+    panels: Panels, services: Services, garage: Garage
+) -> None:
+    garage.broken["two"] = CheckpointBroken("model.safetensors is <b>cut</b> short.")
+    fire(panels.model, {"text": "two"})
+    assert services.engine.wait(Event()) is garage.loaded[0]
+    assert not garage.loaded[0].closed
+    assert services.model == "built-in"
+    assert services.store.setting(1, "model") is None
+    told = shown(panels, on=True)
+    assert told["tone"] == "error"
+    assert told["said"].startswith("two was not loaded, and Built-in answers on.")
+    assert "model.safetensors is <b>cut</b> short." in told["said"]  # set as text, not as HTML
+
+
+def test_when_the_first_model_failed_another_can_be_chosen(
+    garage: Garage, services: Services, panels: Panels
+) -> None:
+    services.engine.replace(lambda: garage.load(replace(services.settings, model="gone")))
+    services.engine.wait(Event())
+    garage.broken["one"] = CheckpointBroken("The weights are damaged.")
+
+    def fail() -> Engine:
+        raise CheckpointMissing("There is no model called <i>gone</i>.")
+
+    services.engine.replace(fail)
+    with pytest.raises(CheckpointMissing):
+        services.engine.wait(Event())
+    html = shown(panels)["html"]
+    assert "There is no model called &lt;i&gt;gone&lt;/i&gt;." in html
+    fire(panels.model, {"text": "one"})
+    with pytest.raises(CheckpointBroken):
+        services.engine.wait(Event())
+    assert shown(panels, on=True)["said"].startswith("one was not loaded. The model's files")
+    fire(panels.model, {"text": "two"})
+    assert services.engine.wait(Event()).info().model == "two"
+
+
+@pytest.mark.parametrize("name", ["", "three", "/etc", "..", "llama-3.2-1b-instruct", "broken"])
+def test_only_what_is_listed_and_sound_can_be_chosen(
+    panels: Panels, services: Services, garage: Garage, tmp_path: Path, name: str
+) -> None:
+    make_model(tmp_path / "data", "broken", architectures=["GPT2LMHeadModel"], model_type="gpt2")
+    panel = fire(panels.model, {"text": name})["panel"]
+    assert panel["tone"] == "error"
+    assert len(garage.loaded) == 1
+    assert services.model == "built-in"
+
+
+def test_guards_are_listed_but_do_not_chat(panels: Panels, tmp_path: Path) -> None:
+    make_model(tmp_path / "data", "llama-guard-3-1b")
+    html = shown(panels)["html"]
+    assert "it judges texts and does not chat" in html
+    assert 'data-name="llama-guard-3-1b"' not in html
+
+
+def test_names_of_folders_and_notes_of_engines_are_text(
+    panels: Panels, services: Services, garage: Garage, tmp_path: Path
+) -> None:
+    for name in HOSTILE:
+        make_model(tmp_path / "data", name)
+    garage.loaded[0].name = garage.loaded[0].note = "".join(HOSTILE)
+    html = shown(panels)["html"]
+    assert "<img" not in html
+    assert "&#34;&#39; onload=print(1) x=" in html
+    fire(panels.model, {"text": "<img src=x onerror=print(1)>"})
+    assert services.engine.wait(Event()).info().model == "<img src=x onerror=print(1)>"
+    assert "<img" not in shown(panels, on=True)["html"]
+
+
+def test_only_the_owner_may_change_it_or_see_the_folders(
+    panels: Panels, services: Services, garage: Garage
+) -> None:
+    html = fire(panels.panel, {"mode": "models"}, user_id=2)["panel"]["html"]
+    assert str(services.settings.data) not in html
+    assert 'data-panel-act="use"' not in html
+    panel = fire(panels.model, {"text": "one", "corral_user": 1}, user_id=2)["panel"]
+    assert panel["said"] == "Only the owner of this Corral can change this."
+    assert fire(panels.model, {"text": "one"}, user_id=None)["panel"]["tone"] == "error"
+    assert len(garage.loaded) == 1
+
+
+def test_ending_in_the_midst_of_a_change_closes_both(garage: Garage, services: Services) -> None:
+    garage.hold = Event()
+    services.use_model("one")
+    services.close()
+    garage.hold.set()
+    services.engine.wait(Event())
+    assert [engine.closed for engine in garage.loaded] == [True, True]
+
+
+@pytest.mark.parametrize("reason", ["no room", "out of memory"])
+def test_without_room_for_both_the_old_one_is_closed_first(reason: str) -> None:
+    old, order = Named(name="old"), []
+
+    def load_new() -> Engine:
+        order.append(f"new, old closed: {old.closed}")
+        if not old.closed:
+            raise DeviceOutOfMemory("full")
+        return Named(name="new")
+
+    engine, error = take_over(
+        old, load_new=load_new, load_old=lambda: old, fits=lambda: reason != "no room"
+    )
+    assert (engine.info().model, error) == ("new", None)
+    assert order[-1] == "new, old closed: True"
+    assert len(order) == (1 if reason == "no room" else 2)
+
+
+def test_if_the_new_one_does_not_fit_even_alone_the_old_one_is_loaded_again() -> None:
+    def fail() -> Engine:
+        raise DeviceOutOfMemory("full")
+
+    old, again = Named(name="old"), Named(name="old")
+    engine, error = take_over(old, load_new=fail, load_old=lambda: again, fits=lambda: True)
+    assert engine is again
+    assert old.closed and isinstance(error, DeviceOutOfMemory)
+
+
+def test_a_model_in_the_hubs_cache_and_one_given_as_a_folder_are_listed(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--Some--Llama" / "snapshots" / "abc"
+    make_model(tmp_path / "elsewhere", "mine")
+    (tmp_path / "elsewhere" / "models" / "mine").rename(tmp_path / "mine")
+    snapshot.parent.mkdir(parents=True)
+    make_model(tmp_path / "x", "y")
+    (tmp_path / "x" / "models" / "y").rename(snapshot)
+    settings = Settings(data=tmp_path / "data", model=str(tmp_path / "mine"))
+    choices = model_choices(settings, hub_cache=tmp_path / "hub")
+    assert [choice.name for choice in choices] == ["built-in", settings.model, "some/llama"]
+    assert all(choice.num_parameters and not choice.problem for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (44_000, "44,000"), (4_200_000, "4.2 M"), (1_235_814_400, "1.2 B")],
+)
+def test_counts_are_short(number: int, text: str) -> None:
+    assert count(number) == text
+
+
+def test_sizes_are_those_of_disks() -> None:
+    assert [size(n) for n in (200_000, 723_600_000, 2_471_628_800)] == [
+        "0.2 MB",
+        "723.6 MB",
+        "2.5 GB",
+    ]

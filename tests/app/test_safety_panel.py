@@ -1,0 +1,172 @@
+"""The dialog Safety: what it shows, what it keeps, and whom it obeys."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from app.page.panels import Panels
+from app.services import Services
+from app.strings import Strings
+from safety.base import GuardBroken, Verdict
+from safety.categories import CATEGORIES
+from safety.policy import DEFAULT_POLICY, PRESETS, Policy
+from tests.app.house import make_services
+from tests.app.panel_events import fire, make_panels
+
+OVERALL = {"prompt": ["block", 0.5], "reply": ["block", 0.5]}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[Services]:
+    running = make_services(tmp_path / "data")
+    running.guard.start()
+    running.guard.wait(Event())
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def panels(services: Services) -> Panels:
+    return make_panels(services)
+
+
+def save(panels: Panels, given: object, **who: Any) -> dict[str, Any]:
+    return fire(panels.policy, {"mode": "own", "text": json.dumps(given)}, **who)
+
+
+def test_it_shows_the_guard_every_category_and_the_policy_that_holds(panels: Panels) -> None:
+    html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert "words, version 1" in html
+    assert 'id="preset-owner" data-panel-act="preset" data-name="owner" aria-pressed="true"' in html
+    for key in CATEGORIES:
+        assert html.count(f'data-category="{key}"') == 2
+    assert "does not claim" not in html  # that is said of the built-in guard alone
+
+
+def test_what_the_built_in_guard_does_not_claim_is_said(panels: Panels, services: Services) -> None:
+    guard = services.guard.wait(Event())
+    guard.name = "corral-guard"
+    html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert "does not claim Defamation" in html
+
+
+def test_a_guard_that_failed_is_said_to_have_failed(panels: Panels, services: Services) -> None:
+    def fail() -> Any:
+        raise GuardBroken("It misses its probe <b>x</b>.")
+
+    services.guard.replace(fail)
+    with pytest.raises(GuardBroken):
+        services.guard.wait(Event())
+    html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert "could not be loaded" in html
+    assert "It misses its probe &lt;b&gt;x&lt;/b&gt;." in html
+
+
+@pytest.mark.parametrize("name", ["open", "owner", "strict", "family"])
+def test_a_ready_made_policy_holds_at_once_and_the_chip_says_so(
+    panels: Panels, services: Services, name: str
+) -> None:
+    painted = fire(panels.policy, {"mode": "preset", "text": name})
+    assert services.policy(1) == PRESETS[name]  # type: ignore[index]
+    word = Strings.load("en").say(f"page.policy.{name}")
+    assert f"Guard: {word}" in painted["head"]["items"][0][1]
+    assert painted["panel"]["tone"] == "info"
+
+
+@pytest.mark.parametrize("name", ["guest", "none", "", "${print(1)}", "own"])
+def test_other_names_are_no_policy(panels: Panels, services: Services, name: str) -> None:
+    panel = fire(panels.policy, {"mode": "preset", "text": name})["panel"]
+    assert panel["tone"] == "error"
+    assert "html" not in panel  # what stands in the dialog stays there
+    assert services.store.setting(1, "policy") is None
+
+
+def test_own_limits_are_kept_and_survive_being_read_again(
+    panels: Panels, services: Services
+) -> None:
+    fire(panels.policy, {"mode": "preset", "text": "strict"})
+    rules = [["hate", "prompt", "warn", 0.125], ["privacy", "reply", "off", 0.5]]
+    painted = save(panels, {"overall": OVERALL, "rules": rules})
+    assert "Guard: own policy" in painted["head"]["items"][0][1]
+    assert "made from “strict”" in painted["panel"]["html"]
+    assert 'value="0.125"' in painted["panel"]["html"]
+    policy = services.policy(1)
+    assert policy.decide(Verdict(0.2, {"hate": 0.2}), "prompt").action == "warn"
+    assert policy.decide(Verdict(0.9, {"privacy": 0.9}), "reply").action == "allow"
+    assert Policy.from_json(json.loads(services.store.setting(1, "policy") or "")) == policy
+    painted = fire(panels.policy, {"mode": "preset", "text": "strict"})
+    assert services.policy(1) == PRESETS["strict"]
+    assert "made from" not in painted["panel"]["html"]
+
+
+def test_a_ready_made_policy_saved_without_change_decides_the_same(
+    panels: Panels, services: Services
+) -> None:
+    """The table leaves out what follows the usual limit, and nothing else."""
+    given = {**DEFAULT_POLICY.to_json()}
+    save(panels, given)
+    assert services.policy(1).version == DEFAULT_POLICY.version
+    assert services.policy(1).name == "own:owner"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        None,
+        [],
+        "strict",
+        {},
+        {"overall": OVERALL},
+        {"overall": {"prompt": ["block", 0.5]}, "rules": []},
+        {"overall": OVERALL, "rules": [["hate", "prompt", "allow", 0.5]]},
+        {"overall": OVERALL, "rules": [["hate", "prompt", "block", 1.5]]},
+        {"overall": OVERALL, "rules": [["hate", "prompt", "block", math.nan]]},
+        {"overall": OVERALL, "rules": [["hate", "prompt", "block", None]]},
+        {"overall": OVERALL, "rules": [["hate", "both", "block", 0.5]]},
+        {"overall": OVERALL, "rules": [["${print(1)}", "prompt", "block", 0.5]]},
+        {"overall": OVERALL, "rules": [["hate", "prompt", ["block"], 0.5]]},
+        {"overall": {**OVERALL, "x": ["block", 0.5]}, "rules": []},
+        {"overall": OVERALL, "rules": {"hate": 1}},
+    ],
+)
+def test_what_is_no_policy_is_refused_and_the_old_one_stays(
+    panels: Panels, services: Services, given: object
+) -> None:
+    fire(panels.policy, {"mode": "preset", "text": "family"})
+    panel = save(panels, given)["panel"]
+    assert panel["tone"] == "error"
+    assert panel["said"].startswith("The safety policy is not possible.")
+    assert "html" not in panel
+    assert services.policy(1) == PRESETS["family"]
+
+
+def test_deep_and_broken_json_is_refused(panels: Panels, services: Services) -> None:
+    for text in ("{", "[" * 100_000, "", "\ud800"):
+        assert fire(panels.policy, {"mode": "own", "text": text})["panel"]["tone"] == "error"
+    assert services.store.setting(1, "policy") is None
+
+
+def test_only_the_owner_may_change_it_and_the_request_says_who_that_is(
+    panels: Panels, services: Services
+) -> None:
+    html = fire(panels.panel, {"mode": "safety"}, user_id=2)["panel"]["html"]
+    assert 'data-panel-act="save"' not in html
+    assert html.count(" disabled>") == 4  # the four ready-made ones
+    for data in (
+        {"mode": "preset", "text": "open", "user_id": 1, "corral_user": 1},
+        {"mode": "own", "text": json.dumps({"overall": OVERALL, "rules": []})},
+    ):
+        panel = fire(panels.policy, data, user_id=2)["panel"]
+        assert panel["said"] == "Only the owner of this Corral can change this."
+    assert (
+        fire(panels.policy, {"mode": "preset", "text": "open"}, user_id=None)["panel"]["tone"]
+        == "error"
+    )
+    assert services.store.setting(1, "policy") is None

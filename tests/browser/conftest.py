@@ -1,0 +1,106 @@
+"""A real browser on the real page. Skips with the reason where none is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+
+from launch.browsers import find_browser
+from tests.browser.site import Site
+
+expect.set_options(timeout=30_000)  # patience for a busy machine; nothing here measures time
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    path = find_browser()
+    if path is None:
+        pytest.skip("no Chrome, Chromium or Edge is installed")
+    running = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    running = Site(tmp_path / "data")
+    yield running
+    running.close()
+
+
+class Watch:
+    """What a page must never do: errors on its console, requests to elsewhere, broken policies."""
+
+    def __init__(self, page: Page, own: str) -> None:
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda r: None if r.url.startswith(own) else self._note(r.url))
+        page.add_init_script(
+            "window.violations = []; window.executed = 0;"
+            "window.print = window.alert = window.prompt = () => { window.executed += 1; };"
+            "addEventListener('securitypolicyviolation', (e) => violations.push(e.violatedDirective"
+            " + ' ' + e.blockedURI));"
+        )
+
+    def _note(self, url: str) -> None:
+        if not url.startswith(("data:", "blob:")):
+            self.foreign.append(url)
+
+
+@pytest.fixture
+def page(browser: Browser, site: Site) -> Iterator[Page]:
+    """The page, open and ready; at the end it must have kept to the rules."""
+    context = browser.new_context(viewport={"width": 1280, "height": 860})
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    opened = context.new_page()
+    watch = Watch(opened, site.url)
+    opened.goto(site.url)
+    opened.wait_for_selector("#window .empty")
+    yield opened
+    violations, executed = opened.evaluate("[violations, executed]")
+    context.close()
+    assert (watch.errors, watch.foreign, violations, executed) == ([], [], [], 0)
+    assert site.door.refused == []
+
+
+def ask(page: Page, text: str, *, wait: bool = True) -> None:
+    """Write a prompt and press Enter; by default, wait until the answer has ended."""
+    before = page.locator("#window .turn").count()
+    page.fill("#ask", text)
+    page.press("#ask", "Enter")
+    page.wait_for_function(
+        "(before) => document.querySelectorAll('#window .turn').length > before", arg=before
+    )
+    if wait:
+        settle(page)
+
+
+def settle(page: Page) -> None:
+    """Wait until no answer is being written."""
+    page.wait_for_function(
+        "() => !document.body.matches('.answering, .sending')"
+        " && document.querySelector('#window .turn.reply:last-child')"
+    )
+
+
+@pytest.fixture
+def browser_page_unready(browser: Browser, tmp_path: Path) -> Iterator[tuple[Page, Site]]:
+    """A page whose model and guard have not begun to load."""
+    running = Site(tmp_path / "data", ready=False)
+    opened = browser.new_page(viewport={"width": 1280, "height": 860})
+    opened.goto(running.url)
+    opened.wait_for_selector("#window .empty")
+    yield opened, running
+    opened.close()
+    running.close()
