@@ -1,0 +1,1 @@
+"""How the bundled models are made; nothing here is imported by the app."""
