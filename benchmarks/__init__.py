@@ -1,0 +1,1 @@
+"""Every figure that is quoted anywhere, one command each."""

@@ -1,0 +1,87 @@
+"""Corral served inside this process, and a real browser before it: what the benchmarks measure.
+
+Server and benchmark share one process and one clock, so that the engine's, the gate's and the
+browser's times can be compared. The browser is a process of its own, as it is for people.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from launch.browsers import find_browser
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from app.server import Site
+    from app.services import Services
+
+
+def free_port() -> int:
+    """A port on the loopback address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def served(*options: str) -> Iterator[tuple[Services, Site]]:
+    """Start a server with an empty data folder; engine and guard are ready when this yields."""
+    from app.__main__ import close_environment
+
+    folder = Path(tempfile.mkdtemp(prefix="corral-benchmark-"))
+    close_environment(folder)
+    import uvicorn
+
+    from app.server import build
+    from app.services import Services
+    from app.settings import Settings
+
+    line = ["--data", str(folder), "--port", str(free_port()), "--no-browser", *options]
+    services = Services(Settings.load(line, {}))
+    services.start()
+    site = build(services)
+    server = uvicorn.Server(
+        uvicorn.Config(site.app, port=services.settings.port, log_config=None, access_log=False)
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        services.load()
+        services.guard.wait(services.closing)
+        services.engine.wait(services.closing)
+        yield services, site
+    finally:
+        services.close()
+        server.should_exit = True
+        thread.join(timeout=10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def page_at(url: str) -> Iterator[Page]:
+    """A page of an installed browser at `url`. Raises `SystemExit` where there is none."""
+    from playwright.sync_api import sync_playwright
+
+    path = find_browser()
+    if path is None:
+        raise SystemExit("This benchmark needs an installed Chrome, Chromium or Edge.")
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#ask")
+        yield page
+        browser.close()

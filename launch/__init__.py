@@ -1,0 +1,1 @@
+"""What happens around Corral: install, start, test, update, move, remove. Standard library only."""

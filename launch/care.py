@@ -1,0 +1,296 @@
+"""The life of an installation: update, move the data, remove everything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.settings import Settings, default_data_folder
+from launch import install as installation
+from launch.environment import clean_environment
+from launch.place import (
+    MOVED_FILE,
+    ROOT,
+    VENV,
+    Problem,
+    log,
+    moved_data_folder,
+    open_log,
+    prepare_data_folder,
+    say,
+    venv_python,
+)
+from launch.start import RUN_FILE, Running, refuse_running
+
+DATABASE = "corral.db"
+NEW_VENV = VENV.with_name(".venv-new")
+OLD_VENV = VENV.with_name(".venv-old")
+TRIAL_SECONDS = 120
+
+
+def update(settings: Settings) -> int:
+    """Fetch, install beside, try out, swap. Whatever fails, the old version stays in place."""
+    refuse_running(settings.data, "run the update again")
+    prepare_data_folder(settings.data)
+    log_file = open_log(settings.data)
+    back_up(settings.data)
+    before = fetch()
+    try:
+        # A process of its own: the files it runs may just have been replaced.
+        code = "from launch.care import renew; renew()"
+        if subprocess.call([sys.executable, "-c", code], cwd=ROOT):
+            raise Problem("The new version could not be installed or did not start.")
+    except (Problem, OSError, KeyboardInterrupt) as error:
+        log.error("update: %s", error)
+        if before:
+            _git("reset", "--keep", before)
+        installation.remove_environment(NEW_VENV)
+        raise Problem(
+            f"{error} The version from before is in place again and nothing was lost. "
+            f"What happened is in {log_file}."
+        ) from error
+    say("Corral is up to date. Start it with `python3 launcher.py`.")
+    return 0
+
+
+def back_up(data: Path) -> None:
+    """A checked copy of the database, before anything changes."""
+    if not (data / DATABASE).exists():
+        return
+    command = [
+        str(venv_python()),
+        "-m",
+        "storage",
+        "backup",
+        str(data / DATABASE),
+        str(data / "backups"),
+    ]
+    if not venv_python().exists():
+        raise Problem("There is no installation to update. Type `python3 launcher.py` instead.")
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    log.info("backup: status %d\n%s", run.returncode, run.stdout + run.stderr)
+    if run.returncode:
+        raise Problem(
+            f"The backup before the update failed: {run.stderr.strip()} "
+            "Nothing was changed. `python3 launcher.py check` tells more."
+        )
+    say(f"Backup made in {data / 'backups'}.")
+
+
+def fetch() -> str:
+    """Take the new version with git; returns the commit from before, or "" where nothing moved."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        say("This folder is not a git checkout: taking what lies in it now as the new version.")
+        return ""
+    before = _git("rev-parse", "HEAD").stdout.strip()
+    if not _git("remote").stdout.strip():
+        say("This checkout has no remote: taking what lies in it now as the new version.")
+        return ""
+    say("Fetching the new version.")
+    pulled = _git("pull", "--ff-only")
+    if pulled.returncode:
+        reason = (pulled.stderr.strip() or "git gave no reason").splitlines()[-1]
+        raise Problem(f"The new version cannot be fetched: {reason} Nothing was changed.")
+    return before if _git("rev-parse", "HEAD").stdout.strip() != before else ""
+
+
+def _git(*words: str) -> subprocess.CompletedProcess[str]:
+    run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    log.info("git %s: status %d\n%s", " ".join(words), run.returncode, run.stdout + run.stderr)
+    return run
+
+
+def renew() -> None:
+    """Install what the lock names now beside the old environment, try it, then swap the two.
+
+    Raises `Problem` with the old environment untouched.
+    """
+    if installation.complete(VENV):
+        try_out(venv_python(VENV))
+        return
+    installation.remove_environment(NEW_VENV)
+    installation.install(NEW_VENV)
+    try_out(venv_python(NEW_VENV))
+    swap(NEW_VENV, VENV, OLD_VENV)
+
+
+def swap(new: Path, current: Path, old: Path) -> None:
+    """Put `new` in the place of `current`; if that fails half-way, put `current` back."""
+    installation.remove_environment(old)
+    if current.exists():
+        current.rename(old)
+    try:
+        new.rename(current)
+    except OSError:
+        if old.exists():
+            old.rename(current)
+        raise
+    installation.remove_environment(old)
+
+
+def try_out(python: Path) -> None:
+    """Start Corral once on an empty data folder and wait until it answers."""
+    say("Trying it out on an empty data folder.")
+    with tempfile.TemporaryDirectory(prefix="corral-trial-") as folder:
+        data = Path(folder)
+        prepare_data_folder(data)
+        command = [
+            str(python),
+            "-m",
+            "app",
+            f"--data={data}",
+            f"--port={free_port()}",
+            "--no-browser",
+        ]
+        environment = clean_environment(data)
+        for name in [name for name in environ_settings(environment)]:
+            del environment[name]
+        trial = subprocess.Popen(
+            command,
+            cwd=data / "run" / "empty",
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            answered = _wait_for(lambda: _answers(data), lambda: trial.poll() is None)
+        finally:
+            trial.terminate()
+            output, _ = trial.communicate(timeout=30)
+        log.info("trial: %s", output)
+    if not answered:
+        raise Problem("The new version does not start on this machine.")
+
+
+def environ_settings(environment: dict[str, str]) -> list[str]:
+    """The variables that are settings of the person, which a trial does not take over."""
+    return [name for name in environment if name.startswith("CORRAL_")]
+
+
+def _answers(data: Path) -> bool:
+    running = Running.read(data)
+    return running is not None and running.entrance() is not None
+
+
+def _wait_for(ready: Callable[[], bool], alive: Callable[[], bool]) -> bool:
+    end = time.monotonic() + TRIAL_SECONDS
+    while time.monotonic() < end and alive():
+        if ready():
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def free_port() -> int:
+    """A port that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def move(settings: Settings, target: str) -> int:
+    """Move the data folder: copy, compare, then remove the old one and remember the new place."""
+    old, new = settings.data, Path(target).expanduser().absolute()
+    refuse_running(old, "move the folder again")
+    if not old.is_dir():
+        raise Problem(f"There is nothing to move: {old} does not exist.")
+    if new.exists() and (not new.is_dir() or any(new.iterdir())):
+        raise Problem(f"{new} is not empty. Name a folder that does not exist yet.")
+    if new == old or old in new.parents or new in old.parents:
+        raise Problem(f"{new} and {old} lie within each other. Name another folder.")
+    try:
+        _copy_all(old, new)
+        new.chmod(0o700)
+    except OSError as error:
+        raise Problem(
+            f"The data could not be copied to {new} ({error.strerror or error}). It is still whole "
+            f"in {old}; make room and try again."
+        ) from error
+    usual = old == moved_data_folder(default_data_folder())
+    if usual:
+        _remember_place(new)
+    _remove_moved(old)
+    if usual and "CORRAL_DATA" not in os.environ:
+        print(f"Everything lies in {new} now; later starts look there.")
+    else:
+        print(f"Everything lies in {new} now. Name it from now on: --data or CORRAL_DATA.")
+    return 0
+
+
+def _copy_all(old: Path, new: Path) -> None:
+    needed = sum(file.stat().st_size for file in old.rglob("*") if file.is_file())
+    place = next(parent for parent in (new, *new.parents) if parent.is_dir())
+    if shutil.disk_usage(place).free < needed + 50_000_000:
+        raise Problem(f"{new} has no room for {needed / 1e6:.0f} MB. Nothing was moved.")
+    shutil.copytree(
+        old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN_FILE, MOVED_FILE)
+    )
+    for file in old.rglob("*"):
+        copy = new / file.relative_to(old)
+        if file.name in (RUN_FILE, MOVED_FILE) or not file.is_file():
+            continue
+        if not copy.is_file() or copy.stat().st_size != file.stat().st_size:
+            raise Problem(f"{copy} is not a whole copy. The data is still in {old}; try again.")
+
+
+def _remember_place(new: Path) -> None:
+    default = default_data_folder()
+    pointer = default / MOVED_FILE
+    if new == default:
+        pointer.unlink(missing_ok=True)
+        return
+    default.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = pointer.with_suffix(".new")
+    fresh.write_text(f"{new}\n", encoding="utf-8")
+    fresh.replace(pointer)
+
+
+def _remove_moved(old: Path) -> None:
+    """Delete the old place, less the note that leads to the new one."""
+    for entry in old.iterdir():
+        if entry.name == MOVED_FILE:
+            continue
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        else:
+            entry.unlink()
+    if not any(old.iterdir()):
+        old.rmdir()
+
+
+def remove(settings: Settings) -> int:
+    """Remove the environment and, asked for separately, the conversations. Says what is left."""
+    refuse_running(settings.data, "remove it again")
+    print(f"Corral is this folder ({ROOT}) and its data ({settings.data}), nothing else.")
+    if VENV.exists() and _agreed(f"Remove the installed packages in {VENV}?", "yes"):
+        for venv in (VENV, NEW_VENV, OLD_VENV):
+            installation.remove_environment(venv)
+            venv.with_name(f"{venv.name}.lock").unlink(missing_ok=True)
+        print("The packages are removed.")
+    if settings.data.exists():
+        question = f"Remove ALL conversations, models, backups and logs in {settings.data}?"
+        if _agreed(question, "remove everything"):
+            shutil.rmtree(settings.data)
+            (default_data_folder() / MOVED_FILE).unlink(missing_ok=True)
+            print("The data is removed.")
+        else:
+            print(f"The data stays in {settings.data}.")
+    print(f"To finish, delete the folder {ROOT}.")
+    return 0
+
+
+def _agreed(question: str, word: str) -> bool:
+    print(question)
+    try:
+        return input(f"Type `{word}` to agree, anything else to keep it: ").strip().lower() == word
+    except EOFError:
+        print()
+        return False

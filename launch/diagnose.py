@@ -1,0 +1,123 @@
+"""`launcher.py check`: facts for a bug report, to be copied. Holds no word of a conversation."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.settings import Settings, names
+from launch import install, machine
+from launch.browsers import find_browser
+from launch.care import DATABASE
+from launch.place import FORMAT_FILE, ROOT, VENV, Problem, venv_python
+from launch.start import find_running
+
+PACKAGES = ("torch", "gradio", "sqlite-utils", "tokenizers", "transformers", "pysqlite3")
+
+
+def check(settings: Settings) -> int:
+    """Print the facts; the status is 1 where something stands in the way of a start."""
+    problems: list[str] = []
+    print("Corral, facts for a bug report (no message text):")
+    for name, fact in facts(settings, problems):
+        print(f"  {name:<12} {private(fact)}")
+    for problem in problems:
+        print(f"In the way: {private(problem)}")
+    return 1 if problems else 0
+
+
+def private(text: str) -> str:
+    """Without the name of the person in paths."""
+    return text.replace(str(Path.home()), "~") if Path.home() != Path("/") else text
+
+
+def facts(settings: Settings, problems: list[str]) -> Iterator[tuple[str, str]]:
+    """Name and value, line by line; what hinders a start is added to `problems`."""
+    here = machine.examine()
+    yield "system", f"{platform.system()} {platform.release()} {here.processor}"
+    yield "python", f"{platform.python_version()} ({sys.executable})"
+    yield "sqlite", f"{sqlite3.sqlite_version} (of this Python)"
+    yield "corral", _version()
+    try:
+        build = machine.choose_torch(here)
+        yield "torch build", f"{build.name}: {build.reason}"
+    except Problem as problem:
+        problems.append(str(problem))
+    yield "installed", _installed()
+    yield "packages", ", ".join(_packages()) or "none"
+    yield "disk", f"{shutil.disk_usage(ROOT).free / 1e9:.1f} GB free beside the program"
+    yield "browser", str(find_browser() or "no Chrome, Chromium or Edge found")
+    yield from _data_facts(settings.data, problems)
+    given = [name for name in names() if settings.origin(name) != "default"]
+    yield "settings", ", ".join(f"{name} ({settings.origin(name)})" for name in given) or "defaults"
+
+
+def _version() -> str:
+    git = shutil.which("git")
+    if git and (ROOT / ".git").exists():
+        run = subprocess.run(
+            [git, "log", "-1", "--format=%h of %cs"], cwd=ROOT, capture_output=True, text=True
+        )
+        return run.stdout.strip() or "unknown"
+    return f"lock {install.lock_hash(install.LOCK)[:12]}"
+
+
+def _installed() -> str:
+    mark = install.read_mark(VENV)
+    if not mark:
+        return "not yet" if not VENV.exists() else "unfinished: the next start goes on"
+    state = "complete" if install.complete() else "of an older lock: the next start renews it"
+    return f"{state} ({mark.get('build', '?')})"
+
+
+def _packages() -> list[str]:
+    folders = [*VENV.glob("lib/python*/site-packages"), *VENV.glob("Lib/site-packages")]
+    if not venv_python().exists() or not folders:
+        return []
+    found = importlib.metadata.distributions(path=[str(folder) for folder in folders])
+    versions = {(each.metadata["Name"] or "").lower(): each.version for each in found}
+    return [f"{name} {versions[name]}" for name in PACKAGES if name in versions]
+
+
+def _data_facts(data: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
+    if not data.is_dir():
+        yield "data", f"{data} (not made yet)"
+        return
+    try:
+        version = (data / FORMAT_FILE).read_text(encoding="ascii").strip()
+    except OSError:
+        version = "none"
+    yield "data", f"{data}, format {version}, {shutil.disk_usage(data).free / 1e9:.1f} GB free"
+    running = find_running(data)
+    yield "running", f"process {running[0].pid}, port {running[0].port}" if running else "no"
+    database = data / DATABASE
+    if database.exists():
+        yield (
+            "database",
+            f"{database.stat().st_size / 1e6:.1f} MB, {_integrity(database, problems)}",
+        )
+    backups = sorted((data / "backups").glob("*.db"))
+    yield "backups", f"{len(backups)}" + (f", newest {backups[-1].name}" if backups else "")
+
+
+def _integrity(database: Path, problems: list[str]) -> str:
+    if not venv_python().exists():
+        return "not checked (nothing is installed)"
+    run = subprocess.run(
+        [str(venv_python()), "-m", "storage", "check", str(database)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if run.returncode:
+        problems.append(
+            f"The database did not pass its check: {(run.stderr or run.stdout).strip()}"
+        )
+        return "damaged"
+    return "sound"
