@@ -14,10 +14,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
-from storage.store import Store
-
 from app.turn import Phase, Step, Task
 from storage.records import Conversation, Status, Turn
+from storage.store import Store
 
 MAX_QUEUED_PER_USER = 2
 MAX_QUEUED = 16

@@ -9,11 +9,11 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from storage.store import Store
 
 from app.jobs import MAX_QUEUED_PER_USER, Again, Continue, Job, JobRefused, JobView, Send
 from app.parts import Part
 from engine.base import Engine
+from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine
 
 REPLY = "One two three four. " * 20

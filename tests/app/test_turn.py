@@ -7,13 +7,13 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from storage.store import Store
 
 from app.parts import Part
 from app.turn import take_turn
 from engine.base import DeviceOutOfMemory, Engine
 from safety.base import Guard, GuardBroken
 from storage.records import NotFound
+from storage.store import Store
 from tests.app.fakes import Bench, FailingGuard, TellingEngine, WordGuard
 
 LONG = "One two three four five six seven eight. " * 6
