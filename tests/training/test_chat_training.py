@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -351,6 +352,25 @@ def test_the_export_gives_the_same_logits_in_training_and_in_the_engine(run: Pla
     ours = shipped.log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None]).squeeze(1)
     torch.testing.assert_close(torch.tensor(scores.logprobs[1:]), ours, rtol=1e-3, atol=1e-3)
     assert info.num_parameters == sum(weight.numel() for weight in model.parameters())
+
+
+@pytest.mark.slow
+def test_training_goes_on_from_shipped_weights(run: Place, tmp_path: Path) -> None:
+    again = replace(run, work=tmp_path / "work", out=tmp_path / "out", start=run.out)
+    shutil.copytree(run.work / "texts", again.work / "texts")
+    phases = (replace(TINY.phases[0], tokens=0), replace(TINY.phases[1], tokens=2_000))
+    recipe = replace(TINY, phases=phases, seed=TINY.seed + 1)
+    make_tokenizer(again, recipe)
+    train(again, recipe)
+    export_step(again, recipe)
+    assert not (again.work / f"{phases[0].name}.pt").exists()
+    before, after = load_export(run.out), load_export(again.out)
+    changes = [
+        float(((one - two).norm() / one.norm()).detach())
+        for one, two in zip(before.parameters(), after.parameters(), strict=True)
+    ]
+    assert 0 < max(changes) < 0.5  # trained on, not begun anew
+    assert (again.out / "tokenizer.json").read_bytes() == (run.out / "tokenizer.json").read_bytes()
 
 
 def test_int8_rows_keep_each_weight_within_half_a_step() -> None:
