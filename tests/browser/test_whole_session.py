@@ -185,13 +185,19 @@ def test_a_conversation_is_answered_kept_found_edited_and_survives_a_kill(
 
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 @pytest.mark.parametrize("corral", ["talker"], indirect=True)
-def test_an_answer_cut_off_by_a_kill_is_there_afterwards_and_goes_on(
+def test_an_answer_outlasts_a_sleep_and_a_kill_and_goes_on(
     corral: Corral, browser: Browser
 ) -> None:
     with visitor(corral, browser) as page:
         page.set_default_timeout(START_SECONDS * 1000)
         ask(page, PROMPTS[0], wait=False)
-        page.wait_for_function("document.querySelector('#live .md')?.innerText.length > 60")
+        grown = "(n) => (document.querySelector('#live .md')?.innerText.length ?? 0) > n"
+        page.wait_for_function(grown, arg=60)
+        corral.process.send_signal(signal.SIGSTOP)  # as a laptop does when its lid is closed
+        time.sleep(3)
+        asleep = len(page.locator("#live .md").inner_text())
+        corral.process.send_signal(signal.SIGCONT)
+        page.wait_for_function(grown, arg=asleep + 60)
         shown = page.locator("#live .md").inner_text().split()
         assert corral.end(signal.SIGKILL) == -signal.SIGKILL
 
@@ -208,10 +214,7 @@ def test_an_answer_cut_off_by_a_kill_is_there_afterwards_and_goes_on(
 
         expect(page.locator("#window .ending")).to_be_visible()
         page.click("#window [data-act=continue]")
-        page.wait_for_function(
-            "(n) => (document.querySelector('#live .md')?.innerText.length ?? 0) > n",
-            arg=len(" ".join(kept)) + 50,
-        )
+        page.wait_for_function(grown, arg=len(" ".join(kept)) + 50)
         page.click("#stop")
         settle(page)
         more = page.locator("#window .reply .md").inner_text().split()
