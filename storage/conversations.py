@@ -5,30 +5,39 @@ Those that write run on the writer's thread inside a transaction; `store.py` cal
 
 from __future__ import annotations
 
+import json
 import secrets
+from collections.abc import Mapping
 from typing import Any
 
 from storage import audit, search
 from storage.clock import now
 from storage.connection import Database
+from storage.evidence import mapping
 from storage.records import Conflict, Conversation, NotFound
 from storage.text import well_formed
 
 _COLUMNS = (
     "id, key, user_id, title, system_prompt, active_leaf_id, created_at, updated_at, "
-    "pinned, archived_at, trashed_at"
+    "pinned, archived_at, trashed_at, choices"
 )
 _MILLISECONDS_A_DAY = 86_400_000
 
 
-def create(db: Database, user_id: int, title: str, system_prompt: str) -> Conversation:
+def create(
+    db: Database,
+    user_id: int,
+    title: str,
+    system_prompt: str,
+    choices: Mapping[str, object] | None = None,
+) -> Conversation:
     at = now()
     key = secrets.token_urlsafe(16)
     title = well_formed(title)
     inserted = db.execute(
-        "INSERT INTO conversation (key, user_id, title, system_prompt, created_at, updated_at) "
-        "SELECT ?, id, ?, ?, ?, ? FROM user WHERE id = ?",
-        (key, title, well_formed(system_prompt), at, at, user_id),
+        "INSERT INTO conversation (key, user_id, title, system_prompt, created_at, updated_at, "
+        "choices) SELECT ?, id, ?, ?, ?, ?, ? FROM user WHERE id = ?",
+        (key, title, well_formed(system_prompt), at, at, _json(choices or {}), user_id),
     )
     if inserted.rowcount != 1:
         raise NotFound("There is no such user.")
@@ -83,6 +92,13 @@ def pin(db: Database, user_id: int, key: str, pinned: bool) -> Conversation:
     return _set(db, user_id, key, "pinned", int(pinned))
 
 
+def choose(
+    db: Database, user_id: int, key: str, system_prompt: str, choices: Mapping[str, object]
+) -> Conversation:
+    _set(db, user_id, key, "system_prompt", well_formed(system_prompt))
+    return _set(db, user_id, key, "choices", _json(choices))
+
+
 def trash(db: Database, user_id: int, key: str) -> Conversation:
     found = get(db, user_id, key)
     if found.trashed_at is not None:
@@ -122,4 +138,8 @@ def _set(db: Database, user_id: int, key: str, column: str, value: object) -> Co
 
 
 def _conversation(row: Any) -> Conversation:
-    return Conversation(*(*row[:8], bool(row[8]), *row[9:]))
+    return Conversation(*(*row[:8], bool(row[8]), *row[9:11], mapping(row[11])))
+
+
+def _json(choices: Mapping[str, object]) -> str:
+    return well_formed(json.dumps(dict(choices), ensure_ascii=False, separators=(",", ":")))

@@ -49,6 +49,9 @@ _GENERATION_COLUMNS = (
     "from_char",
     "token_ids",
     "at",
+    "system_prompt",
+    "num_given",
+    "memory_bytes",
 )
 
 
@@ -69,6 +72,7 @@ def add_generation(db: Database, message_id: int, generation: Generation) -> Non
     ]
     values[_GENERATION_COLUMNS.index("sampling")] = _json(generation.sampling)
     values[_GENERATION_COLUMNS.index("seed")] = str(generation.seed)
+    values[_GENERATION_COLUMNS.index("system_prompt")] = well_formed(generation.system_prompt)
     values[_GENERATION_COLUMNS.index("token_ids")] = pack_ids(generation.token_ids)
     values[_GENERATION_COLUMNS.index("at")] = generation.at or now()
     columns = ("model_id", *_GENERATION_COLUMNS)
@@ -86,7 +90,7 @@ def verdicts(db: Database, ids: Iterable[int]) -> dict[int, list[VerdictRecord]]
         (json.dumps(list(ids)),),
     ):
         fields = dict(zip(_VERDICT_COLUMNS, values, strict=True))
-        found[message_id].append(VerdictRecord(**{**fields, "scores": _mapping(fields["scores"])}))
+        found[message_id].append(VerdictRecord(**{**fields, "scores": mapping(fields["scores"])}))
     return found
 
 
@@ -101,11 +105,23 @@ def generations(db: Database, ids: Iterable[int]) -> dict[int, list[Generation]]
         (json.dumps(list(ids)),),
     ):
         fields = dict(zip(_GENERATION_COLUMNS, values, strict=True))
-        fields["sampling"] = _mapping(fields["sampling"])
+        fields["sampling"] = mapping(fields["sampling"])
         fields["seed"] = int(fields["seed"]) if fields["seed"].lstrip("-").isdecimal() else 0
         fields["token_ids"] = unpack_ids(fields["token_ids"])
         found[message_id].append(Generation(model=model, fingerprint=fingerprint, **fields))
     return found
+
+
+def recent(db: Database, user_id: int, since: int, limit: int) -> list[Generation]:
+    """A user's engine runs since `since`, oldest first, the last `limit` of them."""
+    rows = db.execute(
+        "SELECT g.message_id FROM generation AS g CROSS JOIN message AS m ON m.id = g.message_id "
+        "WHERE m.user_id = ? ORDER BY g.id DESC LIMIT ?",
+        (user_id, limit),
+    )
+    ids = {row[0] for row in rows}
+    runs = [run for found in generations(db, ids).values() for run in found]
+    return sorted((run for run in runs if run.at >= since), key=lambda run: run.at)[-limit:]
 
 
 def pack_ids(ids: Sequence[int]) -> bytes:
@@ -165,7 +181,7 @@ def _count_usage(db: Database, message_id: int, generation: Generation) -> None:
     )
 
 
-def _mapping(text: str) -> dict[str, Any]:
+def mapping(text: str) -> dict[str, Any]:
     """A JSON object; of a damaged one nothing, so that its message can still be read."""
     try:
         found = json.loads(text)

@@ -4,11 +4,12 @@ Layout, version 1::
 
     {"format": "corral-conversations", "version": 1, "exported_at": ms,
      "conversations": [
-        {"key", "user", "title", "system_prompt", "created_at", "updated_at", "pinned",
-         "archived_at", "trashed_at", "active_leaf": n | null,
+        {"key", "user", "title", "system_prompt", "choices", "created_at", "updated_at",
+         "pinned", "archived_at", "trashed_at", "active_leaf": n | null,
          "messages": [
             {"id": n, "parent": n | null, "role", "status", "content", "error_code",
-             "created_at", "updated_at", "verdicts": [...], "generations": [...]}]}]}
+             "created_at", "updated_at", "feedback": {...} | null, "verdicts": [...],
+             "generations": [...]}]}]}
 
 Messages are numbered from 1 within their conversation, parents before children, so that the same
 tree gives the same document whatever its ids in a database are. Verdicts and generations have the
@@ -57,6 +58,7 @@ def document(db: Database, user_name: str, conversation: Conversation) -> dict[s
         "user": user_name,
         "title": conversation.title,
         "system_prompt": conversation.system_prompt,
+        "choices": dict(conversation.choices),
         "created_at": conversation.created_at,
         "updated_at": conversation.updated_at,
         "pinned": conversation.pinned,
@@ -87,6 +89,7 @@ def _message(message: MessageRecord, number: dict[int, int]) -> dict[str, Any]:
         "error_code": message.error_code,
         "created_at": message.created_at,
         "updated_at": message.updated_at,
+        "feedback": asdict(message.feedback) if message.feedback else None,
         "verdicts": [asdict(verdict) for verdict in message.verdicts],
         "generations": [asdict(generation) for generation in message.generations],
     }

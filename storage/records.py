@@ -24,6 +24,7 @@ OWNER_ID = 1  # the owner of the machine is user 1 from the first migration
 Role = Literal["system", "user", "assistant"]
 Status = Literal["streaming", "done", "stopped", "interrupted", "blocked", "cut", "error"]
 Stage = Literal["prompt", "partial", "final"]
+SavedKind = Literal["prompt", "persona", "sampling"]
 Action = Literal["allow", "log", "warn", "block", "unchecked"]
 
 
@@ -87,6 +88,7 @@ class Conversation:
     pinned: bool = False
     archived_at: int | None = None
     trashed_at: int | None = None
+    choices: Mapping[str, object] = field(default_factory=dict)  # as `app.choices` writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,8 @@ class Generation:
     """One run of the engine that wrote (part of) a reply: provenance and cost.
 
     `from_char` is where in the message this run began (0, or the length that was there when it
-    was continued). `token_ids` are what the model wrote, for exact prefix reuse and replay.
+    was continued). `token_ids` are what the model wrote, for exact prefix reuse and replay; the
+    first `num_given` of them it was given to go on from.
     """
 
     model: str
@@ -135,6 +138,48 @@ class Generation:
     num_left_out: int = 0  # messages that no longer fitted the context
     token_ids: Sequence[int] = ()
     at: int = 0
+    system_prompt: str = ""  # as the model read it
+    num_given: int = 0  # of `token_ids`, those taken over from another version
+    memory_bytes: int = 0  # of the process when the run ended
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """What a person thinks of one answer: a thumb (-1, 0, 1) and a note."""
+
+    thumb: int = 0
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two answers to one prompt, side by side, and which of them a person prefers.
+
+    A degree runs from 1 (negligibly better, or unsure) over 2 (slightly) and 3 (better) to 4
+    (significantly better), negative where the first answer is the better one; None: not rated.
+    """
+
+    id: int
+    conversation_id: int
+    prompt_id: int
+    first_id: int
+    second_id: int
+    blind: bool
+    helpfulness: int | None = None
+    safety: int | None = None
+    note: str = ""
+    at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A prompt, persona or sampling preset of a user's own, under a name."""
+
+    id: int
+    kind: SavedKind
+    use_case: str
+    name: str
+    body: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +204,7 @@ class MessageRecord:
     verdicts: Sequence[VerdictRecord] = ()
     generations: Sequence[Generation] = ()
     error_code: str = ""
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, slots=True)

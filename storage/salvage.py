@@ -77,7 +77,7 @@ _TABLES: dict[str, tuple[Test, ...]] = {
     ),
     "conversation": (
         *(_none, _text, _integer, _text, _text, _or_none(_integer), _integer, _integer),
-        *(_word(0, 1), _or_none(_integer), _or_none(_integer)),
+        *(_word(0, 1), _or_none(_integer), _or_none(_integer), _text),
     ),
     "message": (
         *(_none, _integer, _integer, _or_none(_integer), _word("system", "user", "assistant")),
@@ -92,7 +92,16 @@ _TABLES: dict[str, tuple[Test, ...]] = {
     "generation": (
         *(_none, _integer, _integer, _text, _text, _text, _text),
         *(_integer, _integer, _integer, _integer, _number, _number, _number, _number),
-        *(_text, _text, _integer, _blob, _integer),
+        *(_text, _text, _integer, _blob, _integer, _text, _integer, _integer),
+    ),
+    "saved": (
+        *(_none, _integer, _word("prompt", "persona", "sampling"), _text, _text, _text),
+        _integer,
+    ),
+    "feedback": (_none, _word(-1, 0, 1), _text, _integer),
+    "comparison": (
+        *(_none, _integer, _integer, _integer, _integer, _integer, _word(0, 1)),
+        *(_or_none(_integer), _or_none(_integer), _text, _integer),
     ),
     "audit": (_none, _integer, _or_none(_integer), _text, _text, _text, _hash, _hash),
 }
@@ -102,6 +111,11 @@ _WITHOUT_ROWID: dict[str, tuple[Test, ...]] = {
     "usage_day": (_integer, _text, _integer, _integer, _integer),
     "session": (_hash, _integer, _integer, _integer, _integer, _text),
 }
+
+_AFTER_MESSAGES = (
+    *("message_chunk", "model", "verdict", "generation", "setting", "usage_day"),
+    *("saved", "feedback", "comparison"),
+)
 
 
 def salvage(damaged: Path, backup: Path | None, db: Database) -> Kept:
@@ -155,7 +169,7 @@ def _load(db: Database, found: Found) -> None:
     for row in _conversations(found, messages):
         _insert(db, "conversation", row)
     _load_messages(db, messages)
-    for table in ("message_chunk", "model", "verdict", "generation", "setting", "usage_day"):
+    for table in _AFTER_MESSAGES:
         for row in found[table].values():
             _insert(db, table, row)
     for _, row in sorted(found["audit"].items()):
@@ -176,7 +190,7 @@ def _conversations(found: Found, messages: list[Row]) -> Iterable[Row]:
             key = secrets.token_urlsafe(16)
             rows[conversation_id] = [
                 *(conversation_id, key, user_id, RECOVERED_TITLE, "", None),
-                *(created_at, created_at, 0, None, None),
+                *(created_at, created_at, 0, None, None, "{}"),
             ]
     return rows.values()
 

@@ -23,6 +23,7 @@ def m001_first(db: Database) -> None:
     db.executescript(_USERS)
     db.executescript(_CONVERSATIONS)
     db.executescript(_RECORDS)
+    db.executescript(_OPINIONS)
     db.executescript(_SEARCH)
     db.executescript(_AUDIT)
 
@@ -88,6 +89,7 @@ CREATE TABLE conversation (
     pinned INTEGER NOT NULL DEFAULT 0 CHECK (pinned IN (0, 1)),
     archived_at INTEGER,
     trashed_at INTEGER,
+    choices TEXT NOT NULL DEFAULT '{}',   -- JSON: sampling, language, overflow
     UNIQUE (user_id, id),
     FOREIGN KEY (id, active_leaf_id) REFERENCES message (conversation_id, id)
 ) STRICT;
@@ -155,7 +157,10 @@ CREATE TABLE generation (
     error_code TEXT NOT NULL,
     from_char INTEGER NOT NULL,
     token_ids BLOB NOT NULL,      -- zlib over unsigned 32-bit little-endian
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    system_prompt TEXT NOT NULL,
+    num_given INTEGER NOT NULL,   -- of token_ids, those taken over from another version
+    memory_bytes INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX generation_of_message ON generation (message_id);
 
@@ -188,6 +193,48 @@ BEGIN SELECT RAISE(ABORT, 'a reply is done only with a final verdict that does n
 CREATE TRIGGER reply_not_done_at_birth
 BEFORE INSERT ON message WHEN new.role = 'assistant' AND new.status = 'done'
 BEGIN SELECT RAISE(ABORT, 'a reply is done only with a final verdict that does not block'); END;
+"""
+
+# A degree runs from 1 (negligibly better, or unsure) to 4 (significantly better), negative where
+# the first answer is the better one.
+_OPINIONS = """
+CREATE TABLE saved (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL CHECK (kind IN ('prompt', 'persona', 'sampling')),
+    use_case TEXT NOT NULL,
+    name TEXT NOT NULL,
+    body TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (user_id, kind, name)
+) STRICT;
+
+CREATE TABLE feedback (
+    message_id INTEGER PRIMARY KEY REFERENCES message (id) ON DELETE CASCADE,
+    thumb INTEGER NOT NULL CHECK (thumb IN (-1, 0, 1)),
+    note TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE comparison (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id INTEGER NOT NULL,
+    conversation_id INTEGER NOT NULL,
+    prompt_id INTEGER NOT NULL REFERENCES message (id) ON DELETE CASCADE,
+    first_id INTEGER NOT NULL REFERENCES message (id) ON DELETE CASCADE,
+    second_id INTEGER NOT NULL REFERENCES message (id) ON DELETE CASCADE,
+    blind INTEGER NOT NULL CHECK (blind IN (0, 1)),
+    helpfulness INTEGER CHECK (helpfulness BETWEEN -4 AND 4 AND helpfulness <> 0),
+    safety INTEGER CHECK (safety BETWEEN -4 AND 4 AND safety <> 0),
+    note TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    UNIQUE (first_id, second_id),
+    FOREIGN KEY (user_id, conversation_id) REFERENCES conversation (user_id, id)
+        ON DELETE CASCADE
+) STRICT;
+CREATE INDEX comparison_owner ON comparison (user_id, conversation_id);
+CREATE INDEX comparison_second ON comparison (second_id);
+CREATE INDEX comparison_prompt ON comparison (prompt_id);
 """
 
 # Prefix indexes serve search as you type: without them the worst two letters cost 73 ms of CPU

@@ -13,7 +13,7 @@ drawn in `records`.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TextIO
@@ -27,6 +27,8 @@ from storage import (
     export,
     health,
     opening,
+    opinions,
+    saved,
     search,
     tree,
     turns,
@@ -34,17 +36,21 @@ from storage import (
 from storage.accounts import NEVER_IDLE, Usage
 from storage.audit import AuditEntry
 from storage.ballast import BALLAST_BYTES, Ballast
-from storage.connection import Mode, Readers
+from storage.connection import Database, Mode, Readers
 from storage.folder import BACKUPS, BALLAST, DATABASE, SUSPECT, FolderLock, prepare
 from storage.health import Repair
 from storage.opening import Opened
 from storage.records import (
+    Comparison,
     Conversation,
+    Feedback,
     FolderUnwritable,
     Generation,
     Hit,
     MessageRecord,
     NotFound,
+    Saved,
+    SavedKind,
     Status,
     Turn,
     User,
@@ -130,11 +136,24 @@ class Store:
     # Conversations
 
     def create_conversation(
-        self, user_id: int, *, title: str = "", system_prompt: str = ""
+        self,
+        user_id: int,
+        *,
+        title: str = "",
+        system_prompt: str = "",
+        choices: Mapping[str, object] | None = None,
     ) -> Conversation:
         """Begin an empty conversation."""
         return self._writer.call(
-            lambda db: conversations.create(db, user_id, title, system_prompt), grows=True
+            lambda db: conversations.create(db, user_id, title, system_prompt, choices), grows=True
+        )
+
+    def choose(
+        self, user_id: int, key: str, *, system_prompt: str, choices: Mapping[str, object]
+    ) -> Conversation:
+        """Set how a conversation is answered from now on."""
+        return self._writer.call(
+            lambda db: conversations.choose(db, user_id, key, system_prompt, choices)
         )
 
     def conversation(self, user_id: int, key: str) -> Conversation:
@@ -231,6 +250,13 @@ class Store:
             lambda db: turns.begin_reply(db, user_id, key, prompt_id=prompt_id), grows=True
         )
 
+    def begin_branch(self, user_id: int, key: str, *, reply_id: int, num_chars: int) -> Turn:
+        """Store another reply beside `reply_id` that begins with its first `num_chars`."""
+        return self._writer.call(
+            lambda db: turns.begin_branch(db, user_id, key, reply_id=reply_id, num_chars=num_chars),
+            grows=True,
+        )
+
     def resume_reply(self, user_id: int, key: str, *, reply_id: int) -> Turn:
         """Open a finished reply for more text after what it holds.
 
@@ -276,6 +302,81 @@ class Store:
                 error_code=error_code,
             )
         )
+
+    def recent_runs(self, user_id: int, *, since: int, limit: int = 200) -> list[Generation]:
+        """A user's engine runs since a time (ms, UTC), oldest first, the last `limit`."""
+        with self._readers.snapshot() as db:
+            return evidence.recent(db, user_id, since, limit)
+
+    # Opinions
+
+    def set_feedback(self, user_id: int, key: str, message_id: int, given: Feedback) -> None:
+        """Keep a thumb and a note on an answer; neither removes what was there."""
+        self._writer.call(
+            lambda db: opinions.set_feedback(
+                db, tree.message(db, conversations.get(db, user_id, key), message_id), given
+            )
+        )
+
+    def compare(
+        self, user_id: int, key: str, *, first_id: int, second_id: int, blind: bool
+    ) -> Comparison:
+        """Put two answers to one prompt side by side, to be rated."""
+
+        def made(db: Database) -> Comparison:
+            conversation = conversations.get(db, user_id, key)
+            first, second = (tree.message(db, conversation, i) for i in (first_id, second_id))
+            return opinions.compare(db, conversation, first, second, blind)
+
+        return self._writer.call(made)
+
+    def comparison(self, user_id: int, comparison_id: int) -> Comparison:
+        """One comparison."""
+        with self._readers.snapshot() as db:
+            return opinions.comparison(db, user_id, comparison_id)
+
+    def rate(
+        self,
+        user_id: int,
+        comparison_id: int,
+        *,
+        helpfulness: int | None,
+        safety: int | None,
+        note: str = "",
+    ) -> Comparison:
+        """Keep which of two answers is preferred; see `Comparison` for the degrees."""
+        return self._writer.call(
+            lambda db: opinions.rate(db, user_id, comparison_id, helpfulness, safety, note)
+        )
+
+    def rated(self, user_id: int) -> list[tuple[str, Comparison]]:
+        """All rated comparisons, oldest first, each with its conversation's key."""
+        with self._readers.snapshot() as db:
+            return opinions.rated(db, user_id)
+
+    def liked(self, user_id: int) -> list[tuple[str, int]]:
+        """(conversation key, message id) of all answers with a thumb up."""
+        with self._readers.snapshot() as db:
+            return opinions.liked(db, user_id)
+
+    # Saved prompts, personas and presets
+
+    def saved(self, user_id: int, kind: SavedKind) -> list[Saved]:
+        """A user's own, by name."""
+        with self._readers.snapshot() as db:
+            return saved.listed(db, user_id, kind)
+
+    def save(
+        self, user_id: int, kind: SavedKind, name: str, body: str, *, use_case: str = ""
+    ) -> list[Saved]:
+        """Keep `body` under `name`, in place of what had that name; all of the kind."""
+        return self._writer.call(
+            lambda db: saved.save(db, user_id, kind, name, body, use_case), grows=True
+        )
+
+    def remove_saved(self, user_id: int, saved_id: int) -> None:
+        """Remove one for good."""
+        self._writer.call(lambda db: saved.remove(db, user_id, saved_id))
 
     def search(self, user_id: int, text: str, *, limit: int = 50) -> list[Hit]:
         """Titles and messages of all branches that hold all words of `text`, newest first.

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from storage import evidence
+from storage import evidence, opinions
 from storage.connection import Database
 from storage.records import Conversation, MessageRecord, NotFound
 
@@ -94,6 +94,7 @@ def _filled(db: Database, rows: Sequence[Any]) -> list[MessageRecord]:
     siblings = _siblings(db, rows)
     verdicts = evidence.verdicts(db, ids)
     generations = evidence.generations(db, ids)
+    feedback = opinions.feedback(db, ids)
     streamed = chunks(db, [row[0] for row in rows if row[4] == "streaming"])
     records = []
     for row in rows:
@@ -114,6 +115,7 @@ def _filled(db: Database, rows: Sequence[Any]) -> list[MessageRecord]:
                 verdicts=tuple(verdicts.get(row[0], ())),
                 generations=tuple(generations.get(row[0], ())),
                 error_code=row[8],
+                feedback=feedback.get(row[0]),
             )
         )
     return records

@@ -61,6 +61,21 @@ def begin_reply(db: Database, user_id: int, key: str, *, prompt_id: int) -> Turn
     return _turn(db, conversation, prompt_id, reply_id)
 
 
+def begin_branch(db: Database, user_id: int, key: str, *, reply_id: int, num_chars: int) -> Turn:
+    """Another reply to the same prompt, which begins as `reply_id` does."""
+    conversation = conversations.get_open(db, user_id, key)
+    reply = tree.message(db, conversation, reply_id)
+    if reply.role != "assistant" or reply.status == "streaming" or reply.parent_id is None:
+        raise Conflict("Only a finished answer can be branched. Reload the conversation.")
+    at = now()
+    beginning = reply.content[:num_chars]
+    branch_id = _insert(
+        db, conversation, reply.parent_id, "assistant", "streaming", at, content=beginning
+    )
+    _activate(db, conversation.id, branch_id, at)
+    return _turn(db, conversation, reply.parent_id, branch_id)
+
+
 def resume_reply(db: Database, user_id: int, key: str, *, reply_id: int) -> Turn:
     """Open a reply for more text.
 

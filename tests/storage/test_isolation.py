@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from storage.records import OWNER_ID, NotFound, StorageError
+from storage.records import OWNER_ID, Feedback, NotFound, StorageError
 from storage.store import Store
 from tests.storage import make
 
@@ -21,8 +21,10 @@ SERVER_ONLY = {
 # Methods that take a user and no object: they show that user's own things.
 OWN_VIEW = {
     "create_conversation", "conversations", "search", "user", "setting", "settings", "set_setting",
-    "usage", "revoke_sessions",
+    "usage", "revoke_sessions", "saved", "save", "rated", "liked", "recent_runs",
 }  # fmt: skip
+# Methods that take a user and an id of their own kind: see test_opinions.py.
+BY_OWN_ID = {"comparison", "rate", "remove_saved"}
 
 Call = Callable[[Store, int, str, int, int], object]
 
@@ -39,13 +41,17 @@ BY_OBJECT: dict[str, Call] = {
     "begin_turn": lambda s, u, k, p, r: s.begin_turn(u, k, parent_id=r, text="x", client_key="x"),
     "begin_reply": lambda s, u, k, p, r: s.begin_reply(u, k, prompt_id=p),
     "resume_reply": lambda s, u, k, p, r: s.resume_reply(u, k, reply_id=r),
+    "choose": lambda s, u, k, p, r: s.choose(u, k, system_prompt="x", choices={}),
+    "begin_branch": lambda s, u, k, p, r: s.begin_branch(u, k, reply_id=r, num_chars=1),
+    "set_feedback": lambda s, u, k, p, r: s.set_feedback(u, k, r, Feedback(1)),
+    "compare": lambda s, u, k, p, r: s.compare(u, k, first_id=r, second_id=r + 9, blind=False),
     "purge": lambda s, u, k, p, r: s.purge(u, k),
 }
 
 
 def test_every_public_method_is_listed_here() -> None:
     public = {name for name, _ in inspect.getmembers(Store) if not name.startswith("_")}
-    assert public == SERVER_ONLY | OWN_VIEW | set(BY_OBJECT)
+    assert public == SERVER_ONLY | OWN_VIEW | BY_OWN_ID | set(BY_OBJECT)
 
 
 def _fingerprint(store: Store) -> dict[str, list[object]]:
@@ -83,7 +89,7 @@ def test_another_users_messages_are_not_reached_through_a_conversation_of_ones_o
     mine = make.turn(store, own, "mine", "mine", user_id=STRANGER)
     _, prompt_id, reply_id = target
     takes_message = {"path", "message", "select_version", "begin_turn", "begin_reply"}
-    takes_message.add("resume_reply")
+    takes_message |= {"resume_reply", "begin_branch", "set_feedback", "compare"}
     if method in takes_message:
         with pytest.raises(NotFound):
             BY_OBJECT[method](store, STRANGER, own, prompt_id, reply_id)
