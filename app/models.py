@@ -15,12 +15,11 @@ from engine.catalog import (
     BUILT_IN,
     BUILT_IN_FOLDER,
     Purpose,
-    default_hub_cache,
-    in_hub_cache,
     installed,
     known,
 )
 from engine.config import load_config
+from engine.stores import Stores, find
 
 # A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.
 _BYTES_PER_STORED_BYTE = 2
@@ -43,7 +42,7 @@ class ModelChoice:
     problem: str = ""
 
 
-def model_choices(settings: Settings, *, hub_cache: Path | None = None) -> list[ModelChoice]:
+def model_choices(settings: Settings, *, stores: Stores | None = None) -> list[ModelChoice]:
     """The built-in model, the one named at the start, what lies in the data folder and the hub's.
 
     Reads each one's `config.json`; a folder that Corral cannot run stays in the list, with why.
@@ -52,8 +51,8 @@ def model_choices(settings: Settings, *, hub_cache: Path | None = None) -> list[
     given = Path(settings.model).expanduser()
     if settings.model != BUILT_IN and given.is_absolute() and given.is_dir():
         found[settings.model] = given
-    places = [*installed(settings.data / "models"), *in_hub_cache(hub_cache or default_hub_cache())]
-    for name, folder in places:
+    others = [(each.name, each.path) for each in find(stores)]
+    for name, folder in (*installed(settings.data / "models"), *others):
         found.setdefault(name, folder)
     return [_choice(name, folder) for name, folder in found.items()]
 

@@ -29,12 +29,11 @@ from engine.catalog import (
     BUILT_IN,
     BUILT_IN_FOLDER,
     KNOWN,
-    default_hub_cache,
-    in_hub_cache,
     installed,
     resolve,
 )
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
+from engine.stores import find
 from engine.usual import usual_sampling
 
 # What shapes the choice of a token, as `--name value`.
@@ -164,9 +163,7 @@ def inspect(options: argparse.Namespace) -> int:
 
 
 def models(options: argparse.Namespace) -> int:
-    here = installed(options.models)
-    cached = in_hub_cache(default_hub_cache())
-    paths = dict([*cached, *here])
+    paths = {found.name: found.path for found in find()} | dict(installed(options.models))
     print(f"{BUILT_IN:26}{'':>9}  {BUILT_IN_FOLDER}")
     for model in KNOWN:
         place = next((paths.pop(n) for n in (model.name, model.repo.lower()) if n in paths), None)

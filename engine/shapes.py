@@ -31,6 +31,7 @@ _SIZES: dict[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "llama-3.1-405b": (126, 16384, 128, 8, 53248, 128256, 131072, False),
     "llama-3.2-1b": (16, 2048, 32, 8, 8192, 128256, 131072, True),
     "llama-3.2-3b": (28, 3072, 24, 8, 8192, 128256, 131072, True),
+    "llama-guard-3-1b": (16, 2048, 32, 8, 8192, 128256, 131072, False),
 }
 
 SHAPES = tuple(_SIZES)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.stores import Stores
 from tests import network_guard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,15 @@ def network_attempts(_watched_network: list[str]) -> Iterator[list[str]]:
     attempts = list(_watched_network)
     _watched_network.clear()
     assert not attempts, f"tried to reach the network: {attempts}"
+
+
+@pytest.fixture(autouse=True)
+def no_other_programs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No model that this machine's owner may have for other programs is found by a test."""
+    empty = tmp_path_factory.getbasetemp() / "nothing-here"
+    monkeypatch.setattr("engine.stores.Stores.usual", lambda *_, **__: Stores(hub=empty))
 
 
 @pytest.fixture

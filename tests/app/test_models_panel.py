@@ -19,6 +19,7 @@ from app.services import Services
 from app.settings import Settings
 from engine.base import CheckpointBroken, CheckpointMissing, DeviceOutOfMemory, Engine, EngineInfo
 from engine.catalog import KNOWN
+from engine.stores import Stores
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.panel_events import fire, make_panels
 
@@ -58,11 +59,10 @@ class Garage:
 
 
 @pytest.fixture
-def garage(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Garage:
+def garage(monkeypatch: pytest.MonkeyPatch) -> Garage:
     made = Garage()
     monkeypatch.setattr(services_module, "load_engine", made.load)
     monkeypatch.setattr(services_module, "fits_beside", lambda folder, device: True)
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     return made
 
 
@@ -287,7 +287,7 @@ def test_a_model_in_the_hubs_cache_and_one_given_as_a_folder_are_listed(tmp_path
     make_model(tmp_path / "x", "y")
     (tmp_path / "x" / "models" / "y").rename(snapshot)
     settings = Settings(data=tmp_path / "data", model=str(tmp_path / "mine"))
-    choices = model_choices(settings, hub_cache=tmp_path / "hub")
+    choices = model_choices(settings, stores=Stores(tmp_path / "hub"))
     assert [choice.name for choice in choices] == ["built-in", settings.model, "some/llama"]
     assert all(choice.num_parameters and not choice.problem for choice in choices)
 

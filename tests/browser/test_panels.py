@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -14,11 +12,6 @@ from tests.engine.checkpoints import make_checkpoint
 pytestmark = pytest.mark.browser
 
 HOSTILE = ["${print(1)}", "`+print(1)+`", "<img src=x onerror=print(1)>", "\"' onfocus=print(1) x="]
-
-
-@pytest.fixture(autouse=True)
-def no_models_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
 
 
 def open_panel(page: Page, kind: str) -> None:

@@ -1,34 +1,13 @@
 """Names lead to folders, mistakes to the nearest name, and the facts fit the architectures."""
 
-import os
-from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from engine.base import CheckpointMissing
-from engine.catalog import (
-    BUILT_IN_FOLDER,
-    KNOWN,
-    default_hub_cache,
-    in_hub_cache,
-    installed,
-    known,
-    resolve,
-)
-from engine.shapes import shape
-
-ALSO = {
-    "llama-3.3-70b-instruct": "llama-3.1-70b",
-    "llama-guard-3-1b": "llama-3.2-1b",
-    "llama-guard-3-8b": "llama-3.1-8b",
-}
-
-
-@pytest.fixture(autouse=True)
-def _no_other_programs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No model that this machine's owner may have is found."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+from engine.catalog import BUILT_IN_FOLDER, KNOWN, Purpose, installed, known, resolve
+from engine.stores import Stores, find
 
 
 @pytest.fixture
@@ -105,57 +84,66 @@ def test_installed_models(models: Path) -> None:
     assert installed(None) == installed(models / "absent") == []
 
 
-@pytest.fixture
-def hub_cache(tmp_path: Path) -> Path:
-    """A cache as huggingface_hub lays it out: blobs, and snapshots of links to them."""
-    cache = tmp_path / "hub"
-    old, new, cut = "a" * 40, "b" * 40, "c" * 40
-    repository = cache / "models--meta-llama--Llama-3.2-1B-Instruct"
-    (repository / "blobs").mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(old)
-    for name in ("config", "weights"):
-        (repository / "blobs" / name).write_bytes(b"{}")
-    for commit, blob in ((old, "weights"), (new, "weights"), (cut, "not-there")):
-        folder = repository / "snapshots" / commit
-        folder.mkdir(parents=True)
-        (folder / "config.json").symlink_to("../../blobs/config")
-        (folder / "model.safetensors").symlink_to(f"../../blobs/{blob}")
-    only_config = cache / "models--some--tokenizer" / "snapshots" / old
-    only_config.mkdir(parents=True)
-    (only_config / "config.json").write_text("{}")
-    return cache
+def test_gguf_files_count_as_models(models: Path, tmp_path: Path) -> None:
+    """By their first bytes, given by path or put into the models folder."""
+    for name in ("Llama-Q4.gguf", "owner/repo/Other.gguf", "fake.gguf", "blob"):
+        file = models / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"GGUF\3\0\0\0" if name != "fake.gguf" else b"PK")
+    names = {name for name, _ in installed(models)}
+    assert {"llama-q4", "owner/repo/other"} <= names
+    assert not names & {"fake", "blob"}
+    assert resolve("llama-q4", models=models) == (models / "Llama-Q4.gguf").resolve()
+    assert resolve(str(models / "blob")) == (models / "blob").resolve()
+    with pytest.raises(CheckpointMissing, match="Give a GGUF file, or the folder"):
+        resolve(str(models / "fake.gguf"))
 
 
-def test_what_other_programs_fetched_is_used_where_it_lies(hub_cache: Path, models: Path) -> None:
-    snapshots = hub_cache / "models--meta-llama--Llama-3.2-1B-Instruct" / "snapshots"
-    assert in_hub_cache(hub_cache) == [("meta-llama/llama-3.2-1b-instruct", snapshots / ("a" * 40))]
+def test_what_other_programs_fetched_is_found_by_either_name(tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--meta-llama--Llama-3.2-1B-Instruct" / "snapshots" / "a"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_bytes(b"{}")
+    stores = Stores(hub=tmp_path / "hub")
+    assert [found.path for found in find(stores)] == [snapshot]
     for name in ("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct"):
-        assert resolve(name, hub_cache=hub_cache) == snapshots / ("a" * 40)
-        assert resolve(name, models=models, hub_cache=hub_cache).is_relative_to(models.resolve())
-    (hub_cache / "models--meta-llama--Llama-3.2-1B-Instruct" / "refs" / "main").unlink()
-    os.utime(snapshots / ("a" * 40), (1, 1))
-    assert resolve("llama-3.2-1b-instruct", hub_cache=hub_cache) == snapshots / ("b" * 40)
-    with pytest.raises(CheckpointMissing, match="no folder called 'some/tokenizer'"):
-        resolve("some/tokenizer", hub_cache=hub_cache)
+        assert resolve(name, stores=stores) == snapshot
 
 
-def test_the_cache_is_where_huggingface_hub_says() -> None:
-    home = Path("/home")
-    assert default_hub_cache({}, home) == Path("/home/.cache/huggingface/hub")
-    assert default_hub_cache({"XDG_CACHE_HOME": "/x"}, home) == Path("/x/huggingface/hub")
-    assert default_hub_cache({"HF_HOME": "/hf"}, home) == Path("/hf/hub")
-    assert default_hub_cache({"HF_HOME": "/hf", "HF_HUB_CACHE": "/c"}, home) == Path("/c")
+def test_own_models_come_before_those_of_other_programs(models: Path, tmp_path: Path) -> None:
+    snapshot = tmp_path / "hub" / "models--meta-llama--Llama-2-7b-chat-hf" / "snapshots" / "a"
+    snapshot.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_bytes(b"{}")
+    found = resolve("llama-2-7b-chat", models=models, stores=Stores(hub=tmp_path / "hub"))
+    assert found.is_relative_to(models.resolve())
 
 
-def test_known_models_have_the_parameters_of_their_shape() -> None:
-    for model in KNOWN:
-        plain = model.name.removesuffix("-instruct").removesuffix("-chat")
-        config = shape(ALSO.get(model.name, plain))
-        if model.name == "llama-guard-3-1b":  # keeps an output table of its own
-            config = replace(config, tie_word_embeddings=False)
-        assert model.num_parameters == config.num_parameters, model.name
-        assert model.context_length == config.context_length, model.name
+# Parameters as the hub names them for each repository.
+PUBLISHED = {
+    "smollm2-360m-instruct": 361_821_120,
+    "tinyllama-1.1b-chat": 1_100_048_384,
+    "smollm2-1.7b-instruct": 1_711_376_384,
+    "hermes-3-llama-3.2-3b": 3_212_749_824,
+    "deepseek-r1-distill-llama-8b": 8_030_261_248,
+    "llama-3.2-1b-instruct": 1_235_814_400,
+    "llama-3.1-8b-instruct": 8_030_261_248,
+    "llama-3.3-70b-instruct": 70_553_706_496,
+    "llama-3.1-405b-instruct": 405_853_388_800,
+    "llama-2-7b-chat": 6_738_415_616,
+    "llama-2-13b-chat": 13_015_864_320,
+    "llama-2-70b-chat": 68_976_648_192,
+    "llama-guard-3-1b": 1_498_482_688,
+    "llama-guard-3-8b": 8_030_261_248,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_known_models_have_the_published_parameters(name: str) -> None:
+    model = known(name)
+    assert model is not None
+    assert model.num_parameters == PUBLISHED[name]
+    assert model.weights_bytes == 2 * PUBLISHED[name]
 
 
 def test_known_names_are_unique_and_found_by_either_name() -> None:
@@ -163,4 +151,6 @@ def test_known_names_are_unique_and_found_by_either_name() -> None:
     for model in KNOWN:
         assert known(model.name.upper()) == known(model.repo) == model
         assert model.gated is model.repo.startswith("meta-llama/")
+        assert model.purpose in get_args(Purpose)
+        assert model.context_length >= 2048
     assert known("nobody/nothing") is None

@@ -185,10 +185,7 @@ def test_the_models_folder_is_the_apps() -> None:
     assert models_folder() == default_data_folder() / "models"
 
 
-def test_models_are_listed(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "no-cache"))
+def test_models_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     own = tmp_path / "models" / "Mine"
     make_checkpoint(own)
     assert main(["models", "--models", str(tmp_path / "models")]) == 0
