@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Literal, NotRequired, Protocol, TypedDict
+from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -107,13 +107,15 @@ class Prompt:
 
     `messages` go through the chat format; `text` is encoded as it stands (a BOS is added);
     `ids` are taken as they are. `reply_prefix` (with `messages` only) opens the assistant's turn
-    with text that is already there, so that a cut answer continues.
+    with text that is already there, so that a cut answer continues. `reply_ids` are the token ids
+    that the model itself wrote for that text; they are used only if they decode to it.
     """
 
     messages: Sequence[Message] | None = None
     text: str | None = None
     ids: Sequence[int] | None = None
     reply_prefix: str = ""
+    reply_ids: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         given = sum(value is not None for value in (self.messages, self.text, self.ids))
@@ -233,6 +235,19 @@ class EngineInfo:
     precision: str
     chat: bool = True  # False: a base model, which completes rather than chats
     note: str = ""  # one sentence the owner should know, for example a fallback that was taken
+
+
+@runtime_checkable
+class Retracing(Protocol):
+    """What an engine may offer besides: how likely each token of a given reply was."""
+
+    def retrace(self, prompt: Prompt, *, num_alternatives: int = 10) -> Sequence[TokenLogprob]:
+        """One entry for each token of the reply that `prompt` opens, with likely alternatives.
+
+        The texts joined are `prompt.reply_prefix`. Nothing is drawn or kept. Blocks. Raises
+        `EngineError`.
+        """
+        ...
 
 
 class Engine(Protocol):

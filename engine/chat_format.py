@@ -54,8 +54,15 @@ class ChatFormat:
         self._layout = layout
         self._bos_id = tokenizer.bos_id if bos else None
 
-    def render(self, messages: Sequence[Message], reply_prefix: str = "") -> list[int]:
-        """Prompt ids: one BOS, all messages, the open assistant's turn with `reply_prefix`."""
+    def render(
+        self, messages: Sequence[Message], reply_prefix: str = "", reply_ids: Sequence[int] = ()
+    ) -> list[int]:
+        """Prompt ids: one BOS, all messages, the open assistant's turn with `reply_prefix`.
+
+        `reply_ids` stand for the prefix if they say the same.
+        """
+        if reply_ids and self._says(reply_ids, reply_prefix):
+            return [*self.render(messages), *reply_ids]
         ids = [] if self._bos_id is None else [self._bos_id]
         for piece, continues in self._joined(messages, reply_prefix):
             if isinstance(piece, Control):
@@ -79,6 +86,11 @@ class ChatFormat:
     def reply_continues(self, reply_prefix: str = "") -> bool:
         """Whether the first space of a reply belongs to it: `Detokenizer(continues=...)`."""
         return bool(reply_prefix) or self.name not in ("llama-2", "vicuna")
+
+    def _says(self, ids: Sequence[int], text: str) -> bool:
+        """Whether `ids` are plain text tokens that decode to `text`."""
+        said = self._tokenizer.decode(ids, continues=self.reply_continues())
+        return said == text and self._tokenizer.special_ids.isdisjoint(ids)
 
     def _joined(
         self, messages: Sequence[Message], reply_prefix: str

@@ -25,6 +25,7 @@ from engine.base import (
     Prompt,
     PromptEmpty,
     Sampling,
+    TokenLogprob,
     TokenScores,
 )
 from engine.chat_format import chat_format_for
@@ -35,6 +36,7 @@ from engine.generate import ReplyStream, Row
 from engine.kv_cache import Slot
 from engine.loading import PRECISIONS, load_model
 from engine.pace import thread_choices
+from engine.retrace import retrace
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
 from engine.tokenizer import load_tokenizer
@@ -173,6 +175,26 @@ class LocalEngine:
         values: list[float] = chosen.squeeze(1).tolist()
         return values
 
+    def retrace(self, prompt: Prompt, *, num_alternatives: int = 10) -> Sequence[TokenLogprob]:
+        """See `Retracing.retrace`. Runs between the steps of running rows."""
+        ids = self._ids_of(prompt)
+        if len(ids) > self._context_length:
+            raise ContextFull(len(ids), self._context_length)
+        header = self._format.render(prompt.messages or ())
+        start = next(
+            (i for i, (a, b) in enumerate(zip(header, ids, strict=False)) if a != b),
+            min(len(header), len(ids)),
+        )
+        return retrace(
+            self._model,
+            self._tokenizer,
+            self._scheduler.aside,
+            ids[:start],
+            ids[start:],
+            num_alternatives=num_alternatives,
+            continues=self._format.reply_continues(),
+        )
+
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """See `Engine.count_tokens`."""
         return len(self._format.render(messages))
@@ -210,7 +232,7 @@ class LocalEngine:
 
     def _ids_of(self, prompt: Prompt) -> list[int]:
         if prompt.messages is not None:
-            return self._format.render(prompt.messages, prompt.reply_prefix)
+            return self._format.render(prompt.messages, prompt.reply_prefix, prompt.reply_ids)
         if prompt.text is not None:
             return self._with_bos(self._tokenizer.encode(prompt.text))
         return list(prompt.ids or ())
