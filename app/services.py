@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 
+from app.credentials import Credentials
+from app.downloads import Downloads
+from app.choices import Choices, instructions
 from app.jobs import Jobs
+from app.library import Library
 from app.models import ModelBusy, fits_beside, take_over
 from app.parts import Part, PartView
 from app.settings import Settings
@@ -52,9 +57,13 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.closing = Event()
+        self.started_at = time.time()
+        self.library = Library.load(settings.language)
         self.model = settings.model  # the name of the one that answers, or is being loaded
         self.model_wanted = settings.model  # the name that was chosen last
         self.model_error: Exception | None = None  # why the last change of model did not happen
+        self.credentials = Credentials(settings.data)
+        self.downloads = Downloads(settings.data / "models", self.credentials)
         self._choosing = Lock()
         self._outgoing: Engine | None = None  # answers until the next one is loaded
         self.engine: Part[Engine] = Part("engine", lambda: self._load(self.model))
@@ -82,9 +91,16 @@ class Services:
         self._upkeep = start_upkeep(self.store, trash_days=trash_days, closing=self.closing)
 
     def task_for(self, conversation: Conversation, turn: Turn) -> Task:
-        """A prompt with the choices that hold for its user."""
-        user_id = conversation.user_id
-        return Task(conversation, turn, self.policy(user_id), self.sampling(user_id))
+        """A prompt with the choices that hold for its user and its conversation."""
+        user_id, choices = conversation.user_id, Choices.of(conversation)
+        return Task(
+            conversation,
+            turn,
+            self.policy(user_id),
+            choices.sampling(self.sampling(user_id)),
+            instructions=instructions(conversation.system_prompt, choices, self.library),
+            overflow=choices.overflow,
+        )
 
     def policy(self, user_id: int) -> Policy:
         """The user's content policy; the default one if none, or an unreadable one, is saved."""
@@ -186,6 +202,7 @@ class Services:
 
         Safe to call twice: the server does so before it says goodbye to its pages.
         """
+        self.downloads.close()
         self.jobs.close()
         for engine in (self.engine.peek(), self._outgoing):
             if engine is not None:

@@ -8,6 +8,7 @@ Errors, all raised before the first chunk unless noted::
     EngineError
     ├── CheckpointError
     │   ├── CheckpointMissing      no such folder, or a file that its own index names is absent
+    │   │   └── CheckpointGated    its owner wants a yes to the licence, and a token, first
     │   ├── CheckpointBroken       truncated, contradictory or unreadable files
     │   ├── CheckpointUnsafe       pickles, code, `auto_map`, paths that leave the folder
     │   └── ModelUnsupported       a sound checkpoint of an architecture that this engine cannot run
@@ -41,6 +42,10 @@ class CheckpointError(EngineError):
 
 class CheckpointMissing(CheckpointError):
     """A folder or a file that must be there is not."""
+
+
+class CheckpointGated(CheckpointMissing):
+    """The model hub gives these weights only to accounts that accepted their licence."""
 
 
 class CheckpointBroken(CheckpointError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from engine.base import (
     CheckpointMissing,
     Chunk,
+    EngineError,
     EngineInfo,
     Message,
     Prompt,
@@ -186,7 +187,13 @@ def download(options: argparse.Namespace) -> int:
     os.environ["HF_HUB_OFFLINE"] = "0"  # this command, and no other, is asked to go online
     hub = Hub(endpoint=options.endpoint, token=token)
     show = _show_json if options.json else _show_line
-    folder = download(hub, name, options.models, cancel=Event(), progress=show)
+    try:
+        folder = download(hub, name, options.models, cancel=Event(), progress=show)
+    except EngineError as error:
+        if not options.json:
+            raise
+        note(json.dumps({"error": type(error).__name__, "text": str(error)}))
+        return 1
     if not options.json:
         note("")
     print(folder)

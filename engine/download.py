@@ -112,6 +112,17 @@ def discard(name: str, models: Path) -> None:
     shutil.rmtree(models / PARTIAL / name.replace("/", "--"), ignore_errors=True)
 
 
+def unfinished(models: Path) -> list[tuple[str, int]]:
+    """What stopped downloads left, as (owner/name, bytes), sorted by name."""
+    folders = [folder for folder in (models / PARTIAL).glob("*--*") if folder.is_dir()]
+    sizes = [(folder.name.replace("--", "/", 1), _stored(folder)) for folder in folders]
+    return sorted(sizes)
+
+
+def _stored(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+
+
 class _Transfer:
     """One file on its way."""
 
@@ -231,6 +242,7 @@ class _Meter:
 
     def begin(self, file: str, offset: int) -> None:
         self._file, self._in_file = file, offset
+        self._tell(time.monotonic())
 
     def add(self, num_bytes: int) -> None:
         self._in_file += num_bytes
@@ -255,8 +267,7 @@ class _Meter:
 
 
 def _check_room(repository: Repository, partial: Path) -> None:
-    here = sum(file.stat().st_size for file in partial.iterdir() if file.is_file())
-    needed = max(0, repository.num_bytes - here) + _SPARE_BYTES
+    needed = max(0, repository.num_bytes - _stored(partial)) + _SPARE_BYTES
     free = shutil.disk_usage(partial).free
     if free < needed:
         raise CheckpointMissing(

@@ -2,7 +2,7 @@
 
 All of Corral's talk with a hub is here, by huggingface_hub's own client (proxies, certificates and
 tokens as its users know them). Nothing is sent but the requests for what was asked for. Only the
-command `download` uses it: the app itself runs with the hub switched off (`HF_HUB_OFFLINE`).
+command `download` uses it, in a process of its own: the app runs with the hub switched off.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 from engine.base import (
     CheckpointBroken,
+    CheckpointGated,
     CheckpointMissing,
     CheckpointUnsafe,
     EngineError,
@@ -134,7 +135,7 @@ class Hub:
                 "Downloads are switched off here: HF_HUB_OFFLINE is set. Unset it and try again."
             ) from error
         except errors.GatedRepoError as error:
-            raise CheckpointMissing(_gated(name, self._api.endpoint)) from error
+            raise CheckpointGated(_gated(name, self._api.endpoint)) from error
         except errors.HFValidationError as error:
             raise CheckpointMissing(
                 f"{name!r} is not the name of a repository: owner/name was expected."

@@ -27,7 +27,7 @@ class HubState:
     wrong: dict[str, bytes] = field(default_factory=dict)  # served in place of the right bytes
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     tokens_at_store: list[str] = field(default_factory=list)  # must stay empty of tokens
-    hold: threading.Event | None = None  # a file's second half waits for this
+    hold: threading.Event | None = None  # a large file's second half waits for this
 
     @property
     def file_requests(self) -> list[tuple[str, str]]:
@@ -98,7 +98,7 @@ def serve(state: HubState) -> Iterator[str]:
                 return
             half = len(rest) // 2
             self.wfile.write(rest[:half])
-            if state.hold is not None:
+            if state.hold is not None and name in state.large:
                 self.wfile.flush()
                 state.hold.wait(20)
             self.wfile.write(rest[half:])
