@@ -1,20 +1,28 @@
 """From the path of a conversation to the messages a model sees, made to fit its context.
 
-Whole oldest turns go first; the system prompt and the newest prompt always stay. Once turns have
-to go, enough go to leave room for the next few (hysteresis): otherwise every later turn would move
-the beginning of the prompt and nothing in the KV cache could be used again.
+Whole oldest turns go first, unless the user chose that the conversation stops there; the system
+prompt and the newest prompt always stay. Once turns have to go, enough go to leave room for the
+next few (hysteresis): otherwise every later turn would move the beginning of the prompt and nothing
+in the KV cache could be used again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.base import ContextFull, Message
-from storage.records import MessageRecord
+from storage.records import MessageRecord, VerdictRecord
+
+Overflow = Literal["drop", "stop"]  # the oldest turns, or the conversation
 
 KEEP_WHEN_DROPPING = 0.6  # share of the room that is filled again after turns had to go
 SHORTEST_REPLY = 32  # tokens; a prompt that leaves less than this is refused
+
+
+class ConversationFull(Exception):
+    """The conversation no longer fits, and the user chose that nothing is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +42,13 @@ def fit(
     context_length: int,
     num_reserved: int,
     fingerprint: str = "",
+    overflow: Overflow = "drop",
 ) -> Fitted:
     """Choose what of `path` (root first, ending with the prompt to answer) the model reads.
 
     `num_reserved` tokens are kept free for the reply, unless the newest prompt alone needs them.
-    Raises `ContextFull` if that prompt leaves no room for even the shortest reply.
+    Raises `ContextFull` if that prompt leaves no room for even the shortest reply, and
+    `ConversationFull` if older turns would have to go where `overflow` is "stop".
     """
     room = context_length - max(num_reserved, SHORTEST_REPLY)
     head: list[Message] = [{"role": "system", "content": system_prompt}] if system_prompt else []
@@ -48,15 +58,28 @@ def fit(
         messages = head + as_messages(path[start:], fingerprint)
         return messages, count_tokens(messages)
 
-    before = _left_out_before(path)
+    before = _left_out_before(path) if overflow == "drop" else 0
     first = next((k for k, start in enumerate(starts) if start >= before), len(starts) - 1)
     messages, num_tokens = measured(starts[first])
+    if num_tokens > room and overflow == "stop" and len(starts) > 1:
+        raise ConversationFull
     if num_tokens > room:
         target = int(room * KEEP_WHEN_DROPPING)
         first, messages, num_tokens = _drop(starts, first, measured, target)
         if num_tokens > context_length - SHORTEST_REPLY:  # and only the newest prompt is left
             raise ContextFull(num_tokens, context_length)
     return Fitted(messages, num_tokens, starts[first])
+
+
+def with_draft(path: Sequence[MessageRecord], text: str) -> list[MessageRecord]:
+    """`path` with a prompt that is still being written: what it would take if it were sent."""
+    let_through = VerdictRecord("prompt", "", "", "allow", 0.0)
+    leaf = path[-1].id if path else None
+    conversation_id = path[-1].conversation_id if path else 0
+    draft = MessageRecord(
+        *(0, conversation_id, leaf, "user", "done", text, 0, 0), verdicts=(let_through,)
+    )
+    return [*path, draft]
 
 
 def as_messages(path: Sequence[MessageRecord], fingerprint: str = "") -> list[Message]:
@@ -89,11 +112,16 @@ def as_messages(path: Sequence[MessageRecord], fingerprint: str = "") -> list[Me
 
 
 def _message(record: MessageRecord, fingerprint: str) -> Message:
-    ids = [token for run in record.generations for token in run.token_ids]
-    same_model = all(run.fingerprint == fingerprint for run in record.generations)
-    if record.role == "assistant" and fingerprint and ids and same_model:
+    if record.role == "assistant" and (ids := own_ids(record, fingerprint)):
         return {"role": "assistant", "content": record.content, "ids": ids}
     return {"role": record.role, "content": record.content}
+
+
+def own_ids(record: MessageRecord, fingerprint: str) -> Sequence[int]:
+    """The token ids that the model of `fingerprint` wrote for all of a reply; else none."""
+    ids = [token for run in record.generations for token in run.token_ids]
+    same_model = all(run.fingerprint == fingerprint for run in record.generations)
+    return ids if fingerprint and same_model else ()
 
 
 def _cut_to_nothing(record: MessageRecord) -> bool:

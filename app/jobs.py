@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
-from app.turn import Phase, Step, Task
+from app.turn import Begun, Phase, Step, Task
 from storage.records import Conversation, Status, Turn
 from storage.store import Store
 
@@ -50,6 +50,18 @@ class Again:
 
     key: str
     prompt_id: int
+    choices: Mapping[str, object] | None = None  # in place of the conversation's
+    system_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Another version of a reply: as it was for `num_chars`, then `begun`, then on from there."""
+
+    key: str
+    reply_id: int
+    num_chars: int
+    begun: Begun
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,9 @@ class Continue:
 
     key: str
     reply_id: int
+
+
+Request = Send | Again | Branch | Continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +205,7 @@ class Jobs:
         self._queues: dict[int, list[Job]] = {}
         self._threads: set[Thread] = set()
 
-    def start(self, user_id: int, request: Send | Again | Continue) -> Job:
+    def start(self, user_id: int, request: Request) -> Job:
         """Store what was asked and begin to answer it, or queue it. Does not wait for the answer.
 
         Raises `JobRefused` before anything is stored, or `StorageError`.
@@ -201,7 +216,10 @@ class Jobs:
             if known is not None:
                 return known
             conversation, turn = self._stored(user_id, request)
-            job = Job(self._task_for(conversation, turn), client_key)
+            task = self._task_for(conversation, turn)
+            if isinstance(request, Branch):
+                task = replace(task, begun=request.begun)
+            job = Job(task, client_key)
             if turn.reply.status != "streaming":  # this click was answered before
                 job.apply(Step("ended", status=turn.reply.status))
                 return job
@@ -254,7 +272,7 @@ class Jobs:
 
     # -- inside; the lock is held by callers of the methods below unless they say otherwise --
 
-    def _check(self, user_id: int, request: Send | Again | Continue, client_key: str) -> Job | None:
+    def _check(self, user_id: int, request: Request, client_key: str) -> Job | None:
         """Refuse what must not be started, before anything is stored. Takes the lock.
 
         Returns the job that this very click has started already, if any.
@@ -279,7 +297,7 @@ class Jobs:
                 raise JobRefused("queue_full")
         return None
 
-    def _stored(self, user_id: int, request: Send | Again | Continue) -> tuple[Conversation, Turn]:
+    def _stored(self, user_id: int, request: Request) -> tuple[Conversation, Turn]:
         store = self._store
         match request:
             case Send(key, parent_id, text, client_key):
@@ -289,9 +307,14 @@ class Jobs:
                 )
             case Again(key, prompt_id):
                 turn = store.begin_reply(user_id, key, prompt_id=prompt_id)
+            case Branch(key, reply_id, num_chars):
+                turn = store.begin_branch(user_id, key, reply_id=reply_id, num_chars=num_chars)
             case Continue(key, reply_id):
                 turn = store.resume_reply(user_id, key, reply_id=reply_id)
-        return store.conversation(user_id, key), turn
+        conversation = store.conversation(user_id, key)
+        if isinstance(request, Again):
+            conversation = _as_asked(conversation, request)
+        return conversation, turn
 
     def _of(self, user_id: int) -> list[Job]:
         running = self._running.get(user_id)
@@ -335,3 +358,12 @@ class Jobs:
                 waiting.queue_at(place)
             if not queue:
                 self._queues.pop(job.user_id, None)
+
+
+def _as_asked(conversation: Conversation, request: Again) -> Conversation:
+    """The conversation with what this one answer is to be made with; nothing is stored."""
+    if request.choices is not None:
+        conversation = replace(conversation, choices=request.choices)
+    if request.system_prompt is not None:
+        conversation = replace(conversation, system_prompt=request.system_prompt)
+    return conversation

@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 
+from app.choices import Choices, instructions
 from app.credentials import Credentials
 from app.downloads import Downloads
-from app.choices import Choices, instructions
 from app.jobs import Jobs
 from app.library import Library
 from app.models import ModelBusy, fits_beside, take_over

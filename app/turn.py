@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Literal, TypeVar
 
-from app.context import Fitted, fit
+import psutil
+
+from app.context import Fitted, Overflow, fit, own_ids
 from app.parts import Part, PartCancelled
 from engine.base import Chunk, Engine, EngineInfo, Prompt, Sampling, Statistics
 from safety.base import Guard, Verdict
@@ -54,14 +56,31 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """Where a branch leaves another version: the ids up to the token that was chosen instead.
+
+    `text` is what that last token adds. It was never shown, so it passes the gate like a new one.
+    """
+
+    ids: Sequence[int]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
-    """One prompt to answer, with the choices that hold for it."""
+    """One prompt to answer, with the choices that hold for it.
+
+    `instructions` stand in for the conversation's system prompt where given.
+    """
 
     conversation: Conversation
     turn: Turn
     policy: Policy
     sampling: Sampling
     gate_mode: Mode = "strict"
+    instructions: str | None = None
+    overflow: Overflow = "drop"
+    begun: Begun | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +88,8 @@ class _Draft:
     """The reply as it comes into being. `kept` is what an earlier run had already shown."""
 
     kept: str
+    given: Sequence[int] = ()  # of a branch: ids that were not drawn
+    system_prompt: str = ""
     ids: list[int] = field(default_factory=list)
     statistics: Statistics | None = None
     finish_reason: str = ""
@@ -84,7 +105,8 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
     "error" and the code of what happened. Only a store that cannot be written to raises.
     """
     reply = task.turn.reply
-    draft = _Draft(kept=reply.content)
+    begun = task.begun or Begun((), "")
+    draft = _Draft(kept=reply.content, given=begun.ids)
     info: EngineInfo | None = None
     status: Status = "interrupted"
     error_code = ""
@@ -137,15 +159,21 @@ def _write(
     """Read the context, write the reply, and let through what the gate lets through."""
     yield Step("reading")
     prompt_text, policy = task.turn.prompt.content, task.policy
+    draft.system_prompt = _instructions(task)
     fitted = _fitted(task, store, engine)
     draft.num_left_out = fitted.num_left_out
+    begun = task.begun.text if task.begun else ""
 
     def judge(reply_so_far: str) -> Decision:
         return policy.decide(guard.judge(prompt_text, reply_so_far), "reply")
 
     gate = Gate(judge, mode=task.gate_mode, already=draft.kept)
     chunks = engine.stream(
-        Prompt(messages=fitted.messages, reply_prefix=draft.kept),
+        Prompt(
+            messages=fitted.messages,
+            reply_prefix=draft.kept + begun,
+            reply_ids=draft.given or own_ids(task.turn.reply, engine.info().fingerprint),
+        ),
         task.sampling,
         cancel=cancel,
         scope=cache_scope(task.conversation.user_id, task.conversation.key),
@@ -165,6 +193,8 @@ def _write(
         )
 
     try:
+        if begun:
+            yield let_through(gate.push(begun), Chunk())
         for chunk in chunks:
             draft.ids.extend(chunk.ids)
             if chunk.finish_reason:
@@ -186,12 +216,18 @@ def _fitted(task: Task, store: Store, engine: Engine) -> Fitted:
     path = store.path(conversation.user_id, conversation.key, leaf_id=task.turn.prompt.id)
     return fit(
         path,
-        system_prompt=conversation.system_prompt,
+        system_prompt=_instructions(task),
         count_tokens=engine.count_tokens,
         context_length=info.context_length,
         num_reserved=min(task.sampling.max_new_tokens, info.context_length // 4),
         fingerprint=info.fingerprint,
+        overflow=task.overflow,
     )
+
+
+def _instructions(task: Task) -> str:
+    told = task.instructions
+    return task.conversation.system_prompt if told is None else told
 
 
 def _awaited(part: Part[T], cancel: Event) -> Generator[Step, None, T]:
@@ -231,9 +267,12 @@ def _generation(
         tokens_per_second=cost.tokens_per_second,
         finish_reason="cut" if draft.blocked else draft.finish_reason,
         error_code=error_code,
-        from_char=len(draft.kept),
+        from_char=0 if draft.given else len(draft.kept),
         num_left_out=draft.num_left_out,
-        token_ids=tuple(draft.ids),
+        token_ids=(*draft.given, *draft.ids),
+        system_prompt=draft.system_prompt,
+        num_given=len(draft.given),
+        memory_bytes=psutil.Process().memory_info().rss,
     )
 
 

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.context import KEEP_WHEN_DROPPING, SHORTEST_REPLY, Fitted, as_messages, fit
+from app.context import (
+    KEEP_WHEN_DROPPING,
+    SHORTEST_REPLY,
+    ConversationFull,
+    Fitted,
+    Overflow,
+    as_messages,
+    fit,
+    with_draft,
+)
 from engine.base import ContextFull, Message
 from storage.records import Generation, MessageRecord, Role, Status, VerdictRecord
 
@@ -49,7 +58,9 @@ def chat(num_turns: int, num_words: int = 8, num_left_out: int = 0) -> list[Mess
     return [*path, record(2 * num_turns + 1, "user", "w " * num_words)]
 
 
-def fitted(path: Sequence[MessageRecord], room: int, num_reserved: int = 0) -> Fitted:
+def fitted(
+    path: Sequence[MessageRecord], room: int, num_reserved: int = 0, overflow: Overflow = "drop"
+) -> Fitted:
     """Fit into `room` tokens beside the shortest reply."""
     return fit(
         path,
@@ -57,6 +68,7 @@ def fitted(path: Sequence[MessageRecord], room: int, num_reserved: int = 0) -> F
         count_tokens=words,
         context_length=room + SHORTEST_REPLY,
         num_reserved=num_reserved,
+        overflow=overflow,
     )
 
 
@@ -170,3 +182,19 @@ def test_a_reply_carries_its_token_ids_to_the_model_that_wrote_it_only() -> None
     ]
     assert as_messages(path, "p")[1].get("ids") == [5, 6, 7]
     assert "ids" not in as_messages(path, "another model")[1]
+
+
+def test_a_conversation_stops_where_nothing_may_be_left_out() -> None:
+    path = chat(4, num_left_out=4)
+    assert fitted(path, 90, overflow="stop").num_left_out == 0
+    with pytest.raises(ConversationFull):
+        fitted(path, 89, overflow="stop")
+    with pytest.raises(ContextFull):  # the newest prompt alone: no choice would help
+        fitted([record(1, "user", "w " * 80)], 40, overflow="stop")
+
+
+def test_a_draft_counts_as_it_will_when_it_is_sent() -> None:
+    path = chat(2)
+    drafted = with_draft(path[:-1], "w " * 8)
+    assert fitted(drafted, 90).num_tokens == fitted(path, 90).num_tokens
+    assert as_messages(with_draft([], "hello")) == [{"role": "user", "content": "hello"}]

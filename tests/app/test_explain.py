@@ -7,6 +7,7 @@ import re
 import pytest
 
 from app import jobs
+from app.context import ConversationFull
 from app.explain import (
     ACTIONS,
     REFUSALS,
@@ -39,6 +40,7 @@ CLASSES = sorted(
         *family(EngineError),
         *family(GuardError),
         *family(StorageError),
+        ConversationFull,
         PartCancelled,
         SettingsInvalid,
     },

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from app.parts import Part
-from app.turn import take_turn
+from app.turn import Begun, take_turn
 from engine.base import DeviceOutOfMemory, Engine
 from safety.base import Guard, GuardBroken
-from storage.records import NotFound
+from storage.records import MessageRecord, NotFound
 from storage.store import Store
 from tests.app.fakes import Bench, FailingGuard, TellingEngine, WordGuard
 
@@ -171,3 +172,66 @@ def test_another_user_cannot_answer_in_this_conversation(store: Store) -> None:
     key = store.create_conversation(1).key
     with pytest.raises(NotFound):
         store.begin_turn(2, key, parent_id=None, text="Hi", client_key="a")
+
+
+def _branch(bench: Bench, reply: MessageRecord, num_chars: int, begun: Begun) -> MessageRecord:
+    turn = bench.store.begin_branch(1, bench.key, reply_id=reply.id, num_chars=num_chars)
+    conversation = bench.store.conversation(1, bench.key)
+    task = replace(bench.task_for(conversation, turn), begun=begun)
+    bench.steps = list(bench.run(task, Event()))
+    return bench.stored(turn).reply
+
+
+def test_a_branch_goes_on_from_another_token(store: Store) -> None:
+    engine = TellingEngine(["Hello there, friend.", "cat sat."])
+    bench = Bench(store, engine)
+    first = bench.ask("Hi").reply
+    branch = _branch(bench, first, 6, Begun((0, 77), "my "))
+    assert branch.content == "Hello my cat sat."
+    assert (branch.status, branch.num_versions, branch.version) == ("done", 2, 2)
+    assert engine.prompts[-1].reply_prefix == "Hello my "
+    assert engine.prompts[-1].reply_ids == (0, 77)
+    (run,) = branch.generations
+    assert (run.num_given, run.from_char, run.num_new) == (2, 0, 2)
+    assert tuple(run.token_ids) == (0, 77, 0, 1)
+    assert store.message(1, bench.key, first.id).content == "Hello there, friend."
+
+
+def test_a_chosen_token_passes_the_gate_as_any_other(store: Store) -> None:
+    guard = WordGuard(words=("forbidden",))
+    bench = Bench(store, TellingEngine(["Hello there, friend.", "den thing"]), guard)
+    first = bench.ask("Hi").reply
+    branch = _branch(bench, first, 6, Begun((0, 78), "forbid"))
+    assert branch.status == "cut"
+    assert branch.content == "Hello "
+    assert "forbid" not in "".join(step.text for step in bench.steps)
+
+
+def test_the_instructions_are_what_the_model_reads_and_what_is_kept(store: Store) -> None:
+    engine = TellingEngine()
+    bench = Bench(store, engine)
+    key = store.create_conversation(1, system_prompt="Be brief.").key
+    turn = store.begin_turn(1, key, parent_id=None, text="Hi", client_key="a")
+    bench.key = key
+    task = bench.task_for(store.conversation(1, key), turn)
+    list(bench.run(replace(task, instructions="Be brief. Answer in English."), Event()))
+    told = {"role": "system", "content": "Be brief. Answer in English."}
+    assert engine.prompts[-1].messages is not None
+    assert engine.prompts[-1].messages[0] == told
+    (run,) = bench.stored(turn).reply.generations
+    assert run.system_prompt == told["content"]
+    assert run.memory_bytes > 1 << 20
+
+
+def test_a_conversation_that_may_lose_nothing_ends_with_its_reason(store: Store) -> None:
+    engine = TellingEngine(["word " * 60], context_length=200)
+    bench = Bench(store, engine)
+    first = bench.ask("w " * 60)
+    turn = store.begin_turn(
+        1, bench.key, parent_id=first.reply.id, text="w " * 60, client_key="next"
+    )
+    task = bench.task_for(store.conversation(1, bench.key), turn)
+    list(bench.run(replace(task, overflow="stop"), Event()))
+    reply = bench.stored(turn).reply
+    assert (reply.status, reply.error_code) == ("error", "ConversationFull")
+    assert len(engine.prompts) == 1
