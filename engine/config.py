@@ -13,11 +13,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
 
-RopeType = Literal["default", "linear", "dynamic", "yarn", "llama3"]
+RopeType = Literal["default", "linear", "dynamic", "yarn", "llama3", "factors"]
+_FROM_CONFIG = ("default", "linear", "dynamic", "yarn", "llama3")
 
 MAX_CONFIG_BYTES = 4 << 20  # the largest real ones, with label tables, stay below 1 MB
 
@@ -49,6 +50,7 @@ class Rope:
     mscale: float = 0.0
     mscale_all_dim: float = 0.0
     truncate: bool = True
+    factors: tuple[float, ...] = ()  # "factors": what each pair's angle is divided by (GGUF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ class LlamaConfig:
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     dtype: str
-    quantized: bool  # weights lie in the files as int8 with scales (compressed-tensors)
+    quantized: Literal["", "int8", "int4"]  # how the files hold most weights, if not as floats
 
     @property
     def context_length(self) -> int:
@@ -179,7 +181,7 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
             if token is not None
         ),
         dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32").removeprefix("torch."),
-        quantized=_quantized(raw.get("quantization_config")),
+        quantized="int8" if _quantized(raw.get("quantization_config")) else "",
     )
 
 
@@ -228,9 +230,9 @@ def _rope(raw: Mapping[str, Any], max_positions: int) -> Rope:
     if not isinstance(scaling, Mapping):
         raise CheckpointBroken("config.json has rotary parameters that are not an object.")
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind not in get_args(RopeType):
+    if kind not in _FROM_CONFIG:
         raise ModelUnsupported(
-            f"Rotary scaling {kind!r} is not known; known are {', '.join(get_args(RopeType))}."
+            f"Rotary scaling {kind!r} is not known; known are {', '.join(_FROM_CONFIG)}."
         )
     if _number(scaling, "partial_rotary_factor", 0.0, 1.0, default=1.0) != 1.0:
         raise ModelUnsupported("config.json rotates a part of each head only, which no Llama does.")

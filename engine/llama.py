@@ -58,6 +58,8 @@ def inverse_frequencies(config: LlamaConfig, num_tokens: int) -> tuple[Tensor, f
             return plain / rope.factor, 1.0
         case "llama3":
             return _llama3_frequencies(config, plain), 1.0
+        case "factors":
+            return plain / torch.tensor(rope.factors), 1.0
         case "yarn":
             return _yarn_frequencies(config, plain), _yarn_attention_factor(config)
         case _:

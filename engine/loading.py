@@ -67,15 +67,15 @@ def load_model(
 
 
 def choose_precision(config: LlamaConfig, device: torch.device) -> Precision:
-    """What `auto` means: on a CPU int8 for stored int8 and large models, float32 for small ones.
+    """What `auto` means: on a CPU what is stored, int8 for large models, float32 for small ones.
 
     On CUDA it is bfloat16, on MPS float16.
     """
     if device.type != "cpu":
         return "bf16" if device.type == "cuda" else "fp16"
-    if config.quantized or config.num_parameters >= _INT8_PARAMETERS:
-        return "int8"
-    return "fp32"
+    if config.quantized:
+        return config.quantized
+    return "int8" if config.num_parameters >= _INT8_PARAMETERS else "fp32"
 
 
 def _ways(

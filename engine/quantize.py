@@ -171,6 +171,28 @@ class Scaled:
         return self.weight, self.scale.float().reshape(-1).expand(self.weight.shape[0]).contiguous()
 
 
+class Grouped:
+    """4-bit weights as a GGUF file stores them, in groups of `INT4_GROUP` columns.
+
+    weight = (value - 8) · scale + zero, as `quantize_int4` has it too.
+    """
+
+    def __init__(self, values: Tensor, scale: Tensor, zero: Tensor) -> None:
+        self.values = values  # (N, K) uint8, 0 … 15
+        self.scale, self.zero = scale, zero  # (N, K / group) float32
+
+    def expand(self) -> Tensor:
+        """The weights in float32."""
+        groups = self.values.float().view(*self.scale.shape, -1) - 8
+        wide: Tensor = groups * self.scale.unsqueeze(-1) + self.zero.unsqueeze(-1)
+        return wide.flatten(1)
+
+    def packed(self) -> tuple[Tensor, Tensor]:
+        """As `quantize_int4` gives them: the values unchanged, scale and zero in bfloat16."""
+        scale_zero = torch.stack((self.scale, self.zero), dim=-1).transpose(0, 1)
+        return self.values.to(torch.int32), scale_zero.contiguous().bfloat16()
+
+
 def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """(N, K) floats → int8 (N, K) and scales (N,), symmetric.
 
@@ -203,26 +225,43 @@ def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def make_matrix(
-    weight: Tensor | Scaled, precision: Precision, device: torch.device, *, embedding: bool = False
+    weight: Tensor | Scaled | Grouped,
+    precision: Precision,
+    device: torch.device,
+    *,
+    embedding: bool = False,
 ) -> Matrix:
     """Put `weight` (N, K) on `device` in `precision`.
 
     The embedding table is at least int8, and so is what the int4 kernel cannot multiply.
     """
     activations = activation_dtype(precision, device)
-    width = weight.shape[1] if isinstance(weight, Tensor) else weight.weight.shape[1]
-    rows = len(weight) if isinstance(weight, Tensor) else len(weight.weight)
+    rows, width = shape_of(weight)
     fits = rows % KERNEL_WIDTH == 0 and width % KERNEL_WIDTH == 0 and device.type == "cpu"
     if precision == "int4" and fits and not embedding:
-        values, scale_zero = quantize_int4(
-            weight.expand() if isinstance(weight, Scaled) else weight
-        )
-        return Int4(values, scale_zero, activations)
+        if isinstance(weight, Grouped):
+            return Int4(*weight.packed(), activations)
+        dense = weight.expand() if isinstance(weight, Scaled) else weight
+        return Int4(*quantize_int4(dense), activations)
+    if isinstance(weight, Grouped):
+        weight = weight.expand()
     if precision in ("int8", "int4"):
         quantized, scale = weight.per_row() if isinstance(weight, Scaled) else quantize_int8(weight)
         return Int8(quantized.to(device), scale.to(device), activations)
     dense = weight.expand() if isinstance(weight, Scaled) else weight
     return Dense(dense.to(device=device, dtype=activations))
+
+
+def shape_of(weight: Tensor | Scaled | Grouped) -> tuple[int, int]:
+    """Rows and columns of a matrix, however it is stored."""
+    match weight:
+        case Scaled():
+            values = weight.weight
+        case Grouped():
+            values = weight.values
+        case _:
+            values = weight
+    return values.shape[0], values.shape[1]
 
 
 def activation_dtype(precision: Precision, device: torch.device) -> torch.dtype:

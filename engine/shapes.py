@@ -59,5 +59,5 @@ def shape(name: str) -> LlamaConfig:
         bos_token_id=None,
         eos_token_ids=(),
         dtype="bfloat16",
-        quantized=False,
+        quantized="",
     )
