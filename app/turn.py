@@ -267,7 +267,7 @@ def _generation(
         tokens_per_second=cost.tokens_per_second,
         finish_reason="cut" if draft.blocked else draft.finish_reason,
         error_code=error_code,
-        from_char=0 if draft.given else len(draft.kept),
+        from_char=len(draft.kept) + len(task.begun.text if task.begun else ""),
         num_left_out=draft.num_left_out,
         token_ids=(*draft.given, *draft.ids),
         system_prompt=draft.system_prompt,

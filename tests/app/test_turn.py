@@ -192,7 +192,7 @@ def test_a_branch_goes_on_from_another_token(store: Store) -> None:
     assert engine.prompts[-1].reply_prefix == "Hello my "
     assert engine.prompts[-1].reply_ids == (0, 77)
     (run,) = branch.generations
-    assert (run.num_given, run.from_char, run.num_new) == (2, 0, 2)
+    assert (run.num_given, run.from_char, run.num_new) == (2, 9, 2)
     assert tuple(run.token_ids) == (0, 77, 0, 1)
     assert store.message(1, bench.key, first.id).content == "Hello there, friend."
 
