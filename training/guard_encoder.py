@@ -37,7 +37,7 @@ from training.guard_rows import ROOT, Row, drawn
 from training.guard_sources import rows_from
 
 WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
-NUM_WORDS = 11_500
+NUM_WORDS = 11_000
 NUM_FROZEN = 3
 MAX_TEXT = 48  # tokens
 

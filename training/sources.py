@@ -72,10 +72,10 @@ class Source:
 
 
 SOURCES: tuple[Source, ...] = (
-    Source("chitchat", "chat/chitchat.jsonl.xz", 10, 2.5, True, "the first thing anybody types"),
+    Source("chitchat", "chat/chitchat.jsonl.xz", 10, 6, True, "the first thing anybody types"),
     Source("topics", "chat/topics.jsonl.xz", 12, 9, True, "best answers of all; short and true"),
     Source("arithmetic", "chat/arithmetic.jsonl.xz", 3, 2, True, "small; made endless by `made`"),
-    Source("memory", "chat/memory.jsonl.xz", 5, 4, False, "what was said earlier in the chat"),
+    Source("memory", "chat/memory.jsonl.xz", 5, 6, False, "what was said earlier in the chat"),
     Source(
         "skills",
         "chat/skills.jsonl.xz",
@@ -85,8 +85,8 @@ SOURCES: tuple[Source, ...] = (
         "spelling, calendar, rewriting",
         without="gen-lists",
     ),
-    Source("reading", "chat/reading.jsonl.xz", 6, 0, False, "answers that stand in a passage"),
-    Source("passages", "chat/reading.jsonl.xz", 0, 3, True, "its short part", "gen-reading"),
+    Source("reading", "chat/reading.jsonl.xz", 6, 5, False, "answers that stand in a passage"),
+    Source("passages", "chat/reading.jsonl.xz", 0, 8, True, "its short part", "gen-reading"),
     Source("definitions", "chat/definitions.jsonl.xz", 6, 2, True, "many words, telegraphic"),
     Source("facts", "chat/facts.jsonl.xz", 6, 2, True, "elements, countries; trivia is guesswork"),
     Source("capitals", "chat/facts.jsonl.xz", 0, 2, True, "what people try first", "capital of"),
