@@ -18,7 +18,7 @@ from engine.catalog import (
     installed,
     known,
 )
-from engine.config import load_config
+from engine.config import LlamaConfig, load_config
 from engine.stores import Stores, find
 
 # A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.
@@ -40,6 +40,7 @@ class ModelChoice:
     stored_bytes: int = 0
     purpose: Purpose = "chat"
     problem: str = ""
+    config: LlamaConfig | None = None  # None with a problem
 
 
 def model_choices(settings: Settings, *, stores: Stores | None = None) -> list[ModelChoice]:
@@ -71,6 +72,7 @@ def _choice(name: str, folder: Path) -> ModelChoice:
         config.context_length,
         stored_bytes(folder),
         purpose,
+        config=config,
     )
 
 

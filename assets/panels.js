@@ -19,7 +19,7 @@
 
   function fire(name, data) {
     const key = new URLSearchParams(location.search).get('c');
-    part.trigger(name, { key, ...data });
+    part.trigger(name, { key, language: document.documentElement.lang, ...data });
   }
 
   function paint() {
@@ -28,7 +28,15 @@
     clearTimeout(polling);
     // Also while the dialog is closed: the line at the foot of the list comes with the answer.
     if (value.loading) polling = setTimeout(() => fire('panel', { mode: 'models', on: true }), 700);
+    else if (value.fetching && wanted === 'models') polling = setTimeout(() => fire('fetch', { mode: 'follow' }), 700);
     if (!wanted || (value.kind && value.kind !== wanted)) return;
+    if (value.part !== undefined) { // a download's progress: the rest of the sheet stays as it is
+      const place = sheet.querySelector('#fetching');
+      const held = document.activeElement.id;
+      if (place) place.innerHTML = value.part;
+      if (held && document.activeElement.id !== held) document.getElementById(held)?.focus();
+      return;
+    }
     if (value.html) draw(value);
     said.textContent = value.said || '';
     said.className = value.tone || '';
@@ -41,8 +49,11 @@
     const same = dialog.open && sheet.firstElementChild && sheet.firstElementChild.dataset.kind === value.kind;
     const open = new Set(Array.from(sheet.querySelectorAll('details[open] > summary'), (s) => s.id));
     const scrolled = same ? sheet.querySelector('.sheet-body').scrollTop : 0;
+    const keeps = same && !(value.said && value.tone === 'info'); // what was done is no longer typed
+    const typed = keeps ? Array.from(sheet.querySelectorAll('.field'), (el) => [el.id, el.value]) : [];
     sheet.innerHTML = value.html;
     dirty = false;
+    for (const [id, text] of typed) if (document.getElementById(id)) document.getElementById(id).value = text;
     if (same) for (const id of open) document.getElementById(id)?.parentElement.setAttribute('open', '');
     if (!dialog.isConnected) document.getElementById('app').append(dialog);
     if (!dialog.open) dialog.showModal();
@@ -72,27 +83,18 @@
     fire('policy', { mode: 'own', text: limits() });
   }
 
-  async function copy(el) {
-    try {
-      await navigator.clipboard.writeText(el.dataset.text);
-    } catch { // no permission: mark the command, so that the keyboard can copy it
-      getSelection().selectAllChildren(el.closest('li').querySelector('code'));
-      return;
-    }
-    const label = el.textContent;
-    if (label === el.dataset.done) return;
-    el.textContent = el.dataset.done;
-    said.className = 'info';
-    said.textContent = el.dataset.done;
-    setTimeout(() => { el.textContent = label; }, 1500);
+  /* One event with what the button names: a text of its own, or fields (several as JSON). */
+  function send(el) {
+    const { event, mode, text, fields } = el.dataset;
+    const values = (fields || '').split(' ').filter(Boolean).map((id) => document.getElementById(id).value);
+    fire(event, { mode, text: !fields ? text : values.length > 1 ? JSON.stringify(values) : values[0] });
   }
 
   const act = {
     close: () => dialog.close(),
     preset: (el) => fire('policy', { mode: 'preset', text: el.dataset.name }),
     save,
-    use: (el) => fire('model', { text: el.dataset.name }),
-    copy,
+    send,
   };
 
   document.addEventListener('click', (event) => {
@@ -120,7 +122,13 @@
   });
 
   // The page's own keys rest while a dialog is open; Escape closes it without our help.
-  dialog.addEventListener('keydown', (event) => event.stopPropagation());
+  dialog.addEventListener('keydown', (event) => {
+    event.stopPropagation();
+    const field = event.target.closest('.field');
+    if (event.key === 'Enter' && !event.isComposing && field && field.tagName === 'INPUT') {
+      sheet.querySelector(`[data-fields~="${field.id}"]`).click();
+    }
+  });
 
   dialog.addEventListener('close', () => {
     const opener = document.querySelector(`#app [data-panel="${wanted}"]`);

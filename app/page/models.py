@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 from app.explain import explain
 from app.models import ModelBusy, ModelChoice, model_choices
+from app.page.fetch import FetchPanel
+from app.page.figures import count, size
 from app.page.templates import Templates
+from app.room import Room
 from app.services import Services
-from engine.base import EngineInfo
-from engine.catalog import BUILT_IN, KNOWN, KnownModel
+from engine.base import DeviceAbsent, EngineInfo
+from engine.catalog import BUILT_IN
 from storage.records import OWNER_ID, StorageError
-
-_BILLION, _MILLION = 10**9, 10**6
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +27,6 @@ class _Choice:
     usable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """One Llama that can be fetched."""
-
-    name: str
-    size: str
-    about: str
-    command: str
-
-
 class ModelsPanel:
     """Renders the models and changes the one that answers. Reads files: not on the event loop."""
 
@@ -44,6 +35,7 @@ class ModelsPanel:
         self._templates = templates
         self._strings = templates.strings
         self._say = templates.strings.say
+        self._fetch = FetchPanel(services, templates)
 
     def value(self, user_id: int, *, followed: bool = False) -> dict[str, object]:
         """What the dialog shows now; with `followed`, it also says how a change of model ended."""
@@ -53,6 +45,8 @@ class ModelsPanel:
         info = services.engine_info()
         settings = services.settings
         origin = settings.origin("model")
+        choices = model_choices(settings) if owner else []
+        room = self._room()
         html = self._templates.render(
             "panel_models",
             owner=owner,
@@ -61,13 +55,42 @@ class ModelsPanel:
             notes=self._notes(info) if info else (),
             waiting=self._waiting(loading),
             loading=loading,
-            choices=[self._choice(c, bool(info)) for c in model_choices(settings)] if owner else (),
+            choices=[self._choice(choice, room, bool(info)) for choice in choices],
             folder=settings.data / "models",
             again="" if origin == "default" else self._say("panels.models.again", origin=origin),
-            known=[self._known(model) for model in KNOWN],
+            fetch=self._fetch.values({choice.name for choice in choices}) if owner else {},
+            progress=self._fetch.progress(),
+            small=services.model == BUILT_IN,
         )
         said, tone = self._ending(info) if followed and not loading else ("", "info")
-        return {"kind": "models", "html": html, "said": said, "tone": tone, "loading": loading}
+        return {
+            "kind": "models",
+            "html": html,
+            "said": said,
+            "tone": tone,
+            "loading": loading,
+            "fetching": self._fetching,
+        }
+
+    def fetch(self, user_id: int, mode: str, text: str) -> dict[str, object]:
+        """Start, follow or stop a download, or keep a token. Raises `EngineError`."""
+        said, tone = self._fetch.act(mode, text)
+        if mode == "follow" and self._fetching:
+            part = self._templates.render("models_progress", progress=self._fetch.progress())
+            return {"kind": "models", "part": part, "fetching": True}
+        if mode == "follow":
+            said, tone = self._fetch.ending()
+        return {**self.value(user_id), "said": said, "tone": tone}
+
+    @property
+    def _fetching(self) -> bool:
+        return self._services.downloads.view().state == "running"
+
+    def _room(self) -> Room | None:
+        try:
+            return Room.of_machine(self._services.settings.device)
+        except DeviceAbsent:
+            return None
 
     def use(self, user_id: int, name: str) -> dict[str, object]:
         """Begin to load a model of the list. Raises `EngineError` if it cannot be found."""
@@ -123,39 +146,27 @@ class ModelsPanel:
             return self._say("panels.models.failed", name=wanted, why=why), "error"
         return self._say("panels.models.kept", name=wanted, old=name, why=why), "error"
 
-    def _choice(self, choice: ModelChoice, runs: bool) -> _Choice:
+    def _choice(self, choice: ModelChoice, room: Room | None, runs: bool) -> _Choice:
         about = choice.problem
         if choice.purpose == "guard":
             about = self._say("panels.models.guard")
         elif not about:
             context = self._say("panels.models.tokens", count=f"{choice.context_length:,}")
-            sizes = (count(choice.num_parameters), size(choice.stored_bytes), context)
-            about = " · ".join(sizes)
+            sizes = [count(choice.num_parameters), size(choice.stored_bytes), context]
+            about = " · ".join([*sizes, *self._need(choice, room)])
         used = runs and choice.name == self._services.model
         title = self._title(choice.name)
         return _Choice(choice.name, title, about, used, _usable(choice))
 
-    def _known(self, model: KnownModel) -> _Known:
-        key = "panels.models.gated" if model.gated else "panels.models.open"
-        about = self._say(key, licence=model.licence, repo=model.repo)
-        if model.purpose in ("base", "guard"):
-            about = f"{self._say(f'panels.models.purpose.{model.purpose}')}. {about}"
-        command = f"python3 launcher.py download {model.name}"
-        return _Known(model.name, size(model.weights_bytes), about, command)
+    def _need(self, choice: ModelChoice, room: Room | None) -> list[str]:
+        """What it takes in memory, in the precision of the settings."""
+        if room is None or choice.config is None:
+            return []
+        need = room.need(choice.config, self._services.settings.precision)
+        key = "panels.fetch.needs" if need.fits else "panels.fetch.needs_more"
+        sizes = {"size": size(need.num_bytes), "free": size(room.free_bytes)}
+        return [self._say(key, precision=need.precision, **sizes)]
 
 
 def _usable(choice: ModelChoice) -> bool:
     return not choice.problem and choice.purpose != "guard"
-
-
-def count(number: int) -> str:
-    """Parameters in a few digits: 3.2 B, 361.8 M, 0."""
-    if number >= _BILLION:
-        return f"{number / _BILLION:.1f} B"
-    return f"{number / _MILLION:.1f} M" if number >= _MILLION // 10 else f"{number:,}"
-
-
-def size(num_bytes: int) -> str:
-    """Bytes as GB or MB, as disks are sold."""
-    gigabytes = num_bytes / _BILLION
-    return f"{gigabytes:.1f} GB" if gigabytes >= 1 else f"{num_bytes / _MILLION:.1f} MB"

@@ -27,7 +27,7 @@ from storage.records import OWNER_ID, NotFound
 PAINTED = ("panel", "head", "foot")
 _ON_LOAD = (
     "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
-    " events: ['panel', 'policy', 'model']})"
+    " events: ['panel', 'policy', 'model', 'fetch']})"
 )
 
 log = logging.getLogger("corral.page")
@@ -51,7 +51,7 @@ class Panels:
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
         """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
-        for name in ("panel", "policy", "model"):
+        for name in ("panel", "policy", "model", "fetch"):
             getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
 
     async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
@@ -79,6 +79,14 @@ class Panels:
 
         def change(user_id: int, payload: Payload) -> dict[str, object]:
             return self._models.use(user_id, payload.text)
+
+        return await self._told(event, request, self._by_owner("models", change))
+
+    async def fetch(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Start, follow or stop a download, or keep the token for one."""
+
+        def change(user_id: int, payload: Payload) -> dict[str, object]:
+            return self._models.fetch(user_id, payload.mode, payload.text)
 
         return await self._told(event, request, self._by_owner("models", change))
 

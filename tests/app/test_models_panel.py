@@ -13,7 +13,7 @@ import pytest
 
 from app import services as services_module
 from app.models import ModelBusy, model_choices, take_over
-from app.page.models import count, size
+from app.page.figures import count, size, time_left
 from app.page.panels import Panels
 from app.services import Services
 from app.settings import Settings
@@ -105,12 +105,11 @@ def shown(panels: Panels, **data: object) -> dict[str, Any]:
 def test_it_shows_what_runs_what_is_here_and_what_can_be_had(panels: Panels) -> None:
     html = shown(panels)["html"]
     assert "4,096 tokens" in html  # of what runs
-    assert 'data-name="one"' in html and 'data-name="two"' in html
-    assert 'data-name="built-in"' not in html  # in use
+    assert 'data-text="one"' in html and 'data-text="two"' in html
+    assert 'data-text="built-in"' not in html  # in use
     assert "3.0 MB" in html
     for model in KNOWN:
-        assert f"<code>python3 launcher.py download {model.name}</code>" in html
-        assert (f"accept the licence at huggingface.co/{model.repo}" in html) is model.gated
+        assert f'data-text="{model.name}" aria-label="Download {model.name}"' in html
 
 
 def test_another_model_answers_and_the_old_one_is_closed(
@@ -123,7 +122,7 @@ def test_another_model_answers_and_the_old_one_is_closed(
     told = shown(panels, on=True)
     assert (told["said"], told["tone"]) == ("two answers from now on.", "info")
     assert not told["loading"]
-    assert 'data-name="built-in"' in told["html"] and 'data-name="two"' not in told["html"]
+    assert 'data-text="built-in"' in told["html"] and 'data-text="two"' not in told["html"]
 
 
 def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(
@@ -213,7 +212,7 @@ def test_guards_are_listed_but_do_not_chat(panels: Panels, tmp_path: Path) -> No
     make_model(tmp_path / "data", "llama-guard-3-1b")
     html = shown(panels)["html"]
     assert "it judges texts and does not chat" in html
-    assert 'data-name="llama-guard-3-1b"' not in html
+    assert 'data-text="llama-guard-3-1b"' not in html
 
 
 def test_names_of_folders_and_notes_of_engines_are_text(
@@ -235,7 +234,7 @@ def test_only_the_owner_may_change_it_or_see_the_folders(
 ) -> None:
     html = fire(panels.panel, {"mode": "models"}, user_id=2)["panel"]["html"]
     assert str(services.settings.data) not in html
-    assert 'data-panel-act="use"' not in html
+    assert 'data-event="model"' not in html
     panel = fire(panels.model, {"text": "one", "corral_user": 1}, user_id=2)["panel"]
     assert panel["said"] == "Only the owner of this Corral can change this."
     assert fire(panels.model, {"text": "one"}, user_id=None)["panel"]["tone"] == "error"
@@ -306,3 +305,10 @@ def test_sizes_are_those_of_disks() -> None:
         "723.6 MB",
         "2.5 GB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(45.4, "45 s"), (700, "12 min"), (12_000, "3 h 20 min")]
+)
+def test_times_are_rounded(seconds: float, text: str) -> None:
+    assert time_left(seconds) == text

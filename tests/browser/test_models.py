@@ -1,0 +1,110 @@
+"""The dialog Models against a local model hub: three clicks from the built-in model to another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.room import Room
+from tests.browser.conftest import ask
+from tests.browser.site import Site
+from tests.engine.checkpoints import make_checkpoint
+from tests.engine.hub_server import HubState, serve
+
+pytestmark = pytest.mark.browser
+
+OPEN, GATED = "smollm2-360m-instruct", "llama-3.2-1b-instruct"
+
+
+@pytest.fixture
+def hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, guarded_environment: dict[str, str]
+) -> Iterator[HubState]:
+    """A hub with one tiny model, on a machine of 2.2 GB, so that the suggestions are known."""
+    folder = make_checkpoint(tmp_path / "source")
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    state = HubState(
+        repo="HuggingFaceTB/SmolLM2-360M-Instruct", files=files, large={"model.safetensors"}
+    )
+    room = Room("cpu", 2_200_000_000, 2)
+    monkeypatch.setattr("app.room.Room.of_machine", lambda _device: room)
+    with serve(state) as endpoint:
+        for name, value in guarded_environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+        yield state
+
+
+@pytest.fixture
+def site(hub: HubState, site: Site) -> Site:
+    return site
+
+
+def test_three_clicks_lead_from_the_built_in_model_to_another(
+    page: Page, site: Site, hub: HubState
+) -> None:
+    expect(page.locator(".model-hint")).to_be_visible()
+    page.click(".model-hint [data-panel=models]")  # the first
+    offers = page.locator("#dialog .offer")
+    expect(offers).to_have_count(2)
+    expect(offers.nth(0)).to_contain_text(OPEN)
+    expect(offers.nth(1)).to_contain_text(GATED)
+    assert hub.requests == []  # looking at it goes nowhere
+    hub.hold = Event()
+    page.get_by_role("button", name="Download 723.6 MB").click()  # the second
+    fetching = page.locator("#fetching .fetching")
+    expect(fetching).to_contain_text(re.compile(r"of 0\.\d MB"))
+    expect(page.locator("#panel-said")).to_contain_text("You can close this window")
+    page.keyboard.press("Escape")  # it goes on without the dialog
+    page.click(".footing [data-panel=models]")
+    expect(fetching.get_by_role("button", name="Stop")).to_be_visible()
+    hub.hold.set()
+    page.get_by_role("button", name="Use it").click()  # the third
+    expect(page.locator("#panel-said")).to_have_text(f"{OPEN} answers from now on.", timeout=60_000)
+    page.keyboard.press("Escape")
+    expect(page.locator(".footing b")).to_have_text(OPEN)
+    ask(page, "hello")
+    expect(page.locator("#window .reply")).to_have_count(1)
+    assert site.engine.closed
+
+
+def test_a_stopped_download_goes_on_and_can_be_removed(page: Page, hub: HubState) -> None:
+    hub.hold = Event()
+    page.click(".model-hint [data-panel=models]")
+    page.click("#offer-1")
+    page.click("#fetch-stop")
+    expect(page.locator("#panel-said")).to_contain_text("can go on")
+    expect(page.locator("#fetching .fetching")).to_have_count(0)
+    hub.hold.set()
+    page.get_by_role("button", name=f"Go on with the download of {OPEN}").click()
+    expect(page.get_by_role("button", name="Use it")).to_be_visible()
+    hub.hold = Event()
+    page.click("#get")
+    page.fill("#repository", "<img src=x onerror=print(1)>")
+    page.press("#repository", "Enter")
+    expect(page.locator("#panel-said.error")).to_contain_text("owner/name")
+    expect(page.locator("#repository")).to_have_value("<img src=x onerror=print(1)>")
+
+
+def test_a_gated_model_explains_itself_and_takes_a_token(
+    page: Page, site: Site, hub: HubState
+) -> None:
+    hub.repo, hub.gated, hub.token = "meta-llama/Llama-3.2-1B-Instruct", True, "hf_secret"
+    page.click(".model-hint [data-panel=models]")
+    page.click("#offer-2")
+    expect(page.locator("#fetching")).to_contain_text("accept the licence at huggingface.co/meta")
+    page.fill("#token", "hf_secret")
+    page.press("#token", "Enter")
+    expect(page.locator("#panel-said")).to_contain_text("The token is kept.")
+    assert "hf_secret" not in page.content()
+    page.click("#fetch-again")
+    expect(page.get_by_role("button", name="Use it")).to_be_visible()
+    page.click("#token-forget")
+    expect(page.locator("#token")).to_be_visible()
+    assert site.services.credentials.get("model-hub") == ""
