@@ -87,6 +87,11 @@ def connect(path: Path, mode: Mode = "write") -> Database:
         for pragma in _EVERY_CONNECTION + (_WRITER if mode == "write" else _READER):
             connection.execute(pragma)
         return Database(connection, execute_plugins=False)
+    except UnicodeDecodeError as error:  # a damaged schema, quoted in SQLite's own message
+        connection.close()
+        malformed = sqlite3.DatabaseError("database disk image is malformed")
+        malformed.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise malformed from error
     except BaseException:
         connection.close()
         raise

@@ -23,9 +23,10 @@ OWNER_ID = 1  # the owner of the machine is user 1 from the first migration
 
 Role = Literal["system", "user", "assistant"]
 Status = Literal["streaming", "done", "stopped", "interrupted", "blocked", "cut", "error"]
-Stage = Literal["prompt", "partial", "final"]
+Stage = Literal["prompt", "partial", "final", "code", "document"]
 SavedKind = Literal["prompt", "persona", "sampling"]
 Action = Literal["allow", "log", "warn", "block", "unchecked"]
+Outcome = Literal["shown", "withheld", "overridden", "appealed"]
 
 
 class StorageError(Exception):
@@ -108,6 +109,34 @@ class VerdictRecord:
     upto_char: int = 0
     seconds: float = 0.0
     at: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SafetyEvent:
+    """A line of the safety log: a judgement, or what a person said to one. It outlives its message.
+
+    `unsafe` is P(unsafe) as the guard gave it; `digest` a keyed hash of the judged text.
+    """
+
+    message_id: int
+    stage: Stage
+    guard: str
+    guard_version: str
+    policy_version: str
+    action: Action
+    outcome: Outcome
+    score: float
+    category: str = ""
+    threshold: float = 0.0
+    unsafe: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+    upto_char: int = 0
+    seconds: float = 0.0
+    digest: str = ""
+    user_id: int = 0
+    at: int = 0
+    id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

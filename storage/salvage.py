@@ -67,6 +67,8 @@ def _word(*words: Value) -> Test:
     return lambda value: value in words
 
 
+_STAGES = ("prompt", "partial", "final", "code", "document")
+_ACTIONS = ("allow", "log", "warn", "block", "unchecked")
 _STATUSES = ("streaming", "done", "stopped", "interrupted", "blocked", "cut", "error")
 
 # Column tests in the order of schema.py. Rows with a rowid begin with NULL, their id's alias.
@@ -84,10 +86,16 @@ _TABLES: dict[str, tuple[Test, ...]] = {
         *(_word(*_STATUSES), _text, _text, _or_none(_text), _integer, _integer),
     ),
     "verdict": (
-        *(_none, _integer, _word("prompt", "partial", "final"), _text, _text),
-        *(_word("allow", "log", "warn", "block", "unchecked"), _number, _text, _number, _text),
+        *(_none, _integer, _word(*_STAGES), _text, _text),
+        *(_word(*_ACTIONS), _number, _text, _number, _text),
         *(_text, _text, _integer, _number, _integer),
     ),
+    "safety_event": (
+        *(_none, _integer, _integer, _integer, _word(*_STAGES), _text, _text, _text),
+        *(_word(*_ACTIONS), _word("shown", "withheld", "overridden", "appealed"), _text),
+        *(_number, _number, _number, _text, _text, _integer, _number, _text),
+    ),
+    "withheld": (_none, _text, _integer),
     "model": (_none, _text, _text),
     "generation": (
         *(_none, _integer, _integer, _text, _text, _text, _text),
@@ -114,7 +122,7 @@ _WITHOUT_ROWID: dict[str, tuple[Test, ...]] = {
 
 _AFTER_MESSAGES = (
     *("message_chunk", "model", "verdict", "generation", "setting", "usage_day"),
-    *("saved", "feedback", "comparison"),
+    *("saved", "feedback", "comparison", "safety_event", "withheld"),
 )
 
 

@@ -21,8 +21,10 @@ migrations = Migrations("corral")
 def m001_first(db: Database) -> None:
     """Users, conversations, the message tree, what was generated and judged, search, audit."""
     db.executescript(_USERS)
+    db.executescript(_PEOPLE)
     db.executescript(_CONVERSATIONS)
     db.executescript(_RECORDS)
+    db.executescript(_SAFETY)
     db.executescript(_OPINIONS)
     db.executescript(_SEARCH)
     db.executescript(_AUDIT)
@@ -74,6 +76,29 @@ CREATE TABLE run_mark (
 
 INSERT INTO user (id, name, role, created_at)
 VALUES (1, 'owner', 'owner', CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER));
+"""
+
+_PEOPLE = """
+CREATE TABLE invitation (
+    token_sha256 BLOB PRIMARY KEY CHECK (length(token_sha256) = 32),
+    role TEXT NOT NULL CHECK (role IN ('user', 'guest')),
+    note TEXT NOT NULL,
+    num_left INTEGER NOT NULL CHECK (num_left >= 0),
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE api_key (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    user_id INTEGER NOT NULL REFERENCES user (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    hint TEXT NOT NULL,           -- its last characters, to tell keys apart
+    scopes TEXT NOT NULL,         -- JSON: a list of words
+    key_sha256 BLOB NOT NULL UNIQUE CHECK (length(key_sha256) = 32),
+    created_at INTEGER NOT NULL,
+    used_at INTEGER
+) STRICT;
+CREATE INDEX api_key_of_user ON api_key (user_id);
 """
 
 _CONVERSATIONS = """
@@ -167,7 +192,7 @@ CREATE INDEX generation_of_message ON generation (message_id);
 CREATE TABLE verdict (
     id INTEGER PRIMARY KEY,
     message_id INTEGER NOT NULL REFERENCES message (id) ON DELETE CASCADE,
-    stage TEXT NOT NULL CHECK (stage IN ('prompt', 'partial', 'final')),
+    stage TEXT NOT NULL CHECK (stage IN ('prompt', 'partial', 'final', 'code', 'document')),
     guard TEXT NOT NULL,
     guard_version TEXT NOT NULL,
     action TEXT NOT NULL CHECK (action IN ('allow', 'log', 'warn', 'block', 'unchecked')),
@@ -193,6 +218,42 @@ BEGIN SELECT RAISE(ABORT, 'a reply is done only with a final verdict that does n
 CREATE TRIGGER reply_not_done_at_birth
 BEFORE INSERT ON message WHEN new.role = 'assistant' AND new.status = 'done'
 BEGIN SELECT RAISE(ABORT, 'a reply is done only with a final verdict that does not block'); END;
+"""
+
+# A line of the safety log holds no text and outlives the message that it names: no foreign key.
+_SAFETY = """
+CREATE TABLE safety_event (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at INTEGER NOT NULL,
+    user_id INTEGER NOT NULL,
+    message_id INTEGER NOT NULL,
+    stage TEXT NOT NULL CHECK (stage IN ('prompt', 'partial', 'final', 'code', 'document')),
+    guard TEXT NOT NULL,
+    guard_version TEXT NOT NULL,
+    policy_version TEXT NOT NULL,
+    action TEXT NOT NULL CHECK (action IN ('allow', 'log', 'warn', 'block', 'unchecked')),
+    outcome TEXT NOT NULL CHECK (outcome IN ('shown', 'withheld', 'overridden', 'appealed')),
+    category TEXT NOT NULL,
+    score REAL NOT NULL,
+    threshold REAL NOT NULL,
+    unsafe REAL NOT NULL,         -- P(unsafe) as the guard gave it
+    scores TEXT NOT NULL,         -- JSON: category key to probability
+    reason TEXT NOT NULL,
+    upto_char INTEGER NOT NULL,
+    seconds REAL NOT NULL,
+    digest TEXT NOT NULL          -- keyed hash of the judged text
+) STRICT;
+CREATE INDEX safety_event_owner ON safety_event (user_id, id);
+CREATE TRIGGER safety_event_keeps BEFORE DELETE ON safety_event
+BEGIN SELECT RAISE(ABORT, 'the safety log is append-only'); END;
+CREATE TRIGGER safety_event_stays BEFORE UPDATE ON safety_event
+BEGIN SELECT RAISE(ABORT, 'the safety log is append-only'); END;
+
+CREATE TABLE withheld (
+    message_id INTEGER PRIMARY KEY REFERENCES message (id) ON DELETE CASCADE,
+    text TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
 """
 
 # A degree runs from 1 (negligibly better, or unsure) to 4 (significantly better), negative where

@@ -28,6 +28,7 @@ from storage import (
     health,
     opening,
     opinions,
+    safety_log,
     saved,
     search,
     tree,
@@ -40,6 +41,7 @@ from storage.connection import Database, Mode, Readers
 from storage.folder import BACKUPS, BALLAST, DATABASE, SUSPECT, FolderLock, prepare
 from storage.health import Repair
 from storage.opening import Opened
+from storage.people import People
 from storage.records import (
     Comparison,
     Conversation,
@@ -49,6 +51,7 @@ from storage.records import (
     Hit,
     MessageRecord,
     NotFound,
+    SafetyEvent,
     Saved,
     SavedKind,
     Status,
@@ -74,7 +77,9 @@ class Store:
         self.num_interrupted = 0
         self._readers = readers
         self._write_thread = writer
+        self.people = People(readers, writer)
         self._lock = lock
+        self._digest_key: bytes | None = None
 
     @classmethod
     def open(
@@ -257,22 +262,36 @@ class Store:
             grows=True,
         )
 
-    def resume_reply(self, user_id: int, key: str, *, reply_id: int) -> Turn:
+    def resume_reply(
+        self, user_id: int, key: str, *, reply_id: int, although_cut: bool = False
+    ) -> Turn:
         """Open a finished reply for more text after what it holds.
 
-        Raises `Conflict` for one that the guard ended, or that later messages follow.
+        Raises `Conflict` for one that the guard ended, unless `although_cut`, or that later
+        messages follow.
         """
         return self._writer.call(
-            lambda db: turns.resume_reply(db, user_id, key, reply_id=reply_id), grows=True
+            lambda db: turns.resume_reply(
+                db, user_id, key, reply_id=reply_id, although_cut=although_cut
+            ),
+            grows=True,
         )
 
     def append(self, reply_id: int, text: str) -> None:
         """Add text to a reply that is being written. Returns at once; durable within 100 ms."""
         self._writer.append(reply_id, text)
 
-    def add_verdict(self, message_id: int, verdict: VerdictRecord) -> None:
-        """Keep a judgement of a message."""
-        self._writer.call(lambda db: evidence.add_verdict(db, message_id, verdict))
+    def add_verdict(
+        self, message_id: int, verdict: VerdictRecord, event: SafetyEvent | None = None
+    ) -> None:
+        """Keep a judgement of a message, and its line in the safety log."""
+
+        def add(db: Database) -> None:
+            evidence.add_verdict(db, message_id, verdict)
+            if event is not None:
+                safety_log.add(db, event)
+
+        self._writer.call(add)
 
     def set_status(self, message_id: int, status: Status) -> None:
         """Give a message its status; one that leaves 'streaming' keeps all its text."""
@@ -285,12 +304,14 @@ class Store:
         status: Status,
         generation: Generation | None,
         verdicts: Sequence[VerdictRecord] = (),
+        events: Sequence[SafetyEvent] = (),
+        withheld: str = "",
         error_code: str = "",
     ) -> MessageRecord:
         """End a reply: its text, status, verdicts and costs in one transaction.
 
-        Raises `Conflict` if it is not being written, or for 'done' without a final verdict whose
-        action lets it pass.
+        `events` go to the safety log; `withheld` is kept beside the message. Raises `Conflict` if
+        it is not being written, or for 'done' without a final verdict whose action lets it pass.
         """
         return self._writer.call(
             lambda db: turns.finish_reply(
@@ -299,6 +320,8 @@ class Store:
                 status=status,
                 generation=generation,
                 verdicts=verdicts,
+                events=events,
+                withheld=withheld,
                 error_code=error_code,
             )
         )
@@ -444,6 +467,42 @@ class Store:
         """Sign all of a user's browsers out."""
         self._writer.call(lambda db: accounts.revoke_sessions(db, user_id))
 
+    # Safety
+
+    def record_safety(self, event: SafetyEvent) -> None:
+        """Write a line to the safety log."""
+        self._writer.call(lambda db: safety_log.add(db, event))
+
+    def safety_events(
+        self, *, user_id: int | None = None, limit: int = 200, outcome: str = "", category: str = ""
+    ) -> list[SafetyEvent]:
+        """The newest lines of the safety log, of one user or of all."""
+        with self._readers.snapshot() as db:
+            return safety_log.newest(
+                db, user_id=user_id, limit=limit, outcome=outcome, category=category
+            )
+
+    def judged_messages(self, user_id: int, *, limit: int = 500) -> list[SafetyEvent]:
+        """How a user's newest prompts and whole answers were judged, newest first."""
+        with self._readers.snapshot() as db:
+            return safety_log.whole_messages(db, user_id, limit)
+
+    def digest(self, text: str) -> str:
+        """The keyed hash under which the safety log speaks of `text`."""
+        if self._digest_key is None:
+            self._digest_key = self._writer.call(safety_log.digest_key)
+        return safety_log.digest(self._digest_key, text)
+
+    def withheld(self, user_id: int, key: str, message_id: int) -> str:
+        """What the guard held back of an answer, "" if nothing is kept."""
+        with self._readers.snapshot() as db:
+            tree.message(db, conversations.get(db, user_id, key), message_id)
+            return safety_log.withheld(db, message_id)
+
+    def drop_withheld(self, *, older_than_days: int) -> int:
+        """Forget held-back text that is older; say of how many answers it was."""
+        return self._writer.call(lambda db: safety_log.drop_withheld(db, older_than_days))
+
     # Audit
 
     def record(self, actor: int | None, action: str, target: str = "", detail: str = "") -> None:
@@ -477,6 +536,11 @@ class Store:
         """Write all conversations, or a user's, as lossless JSON; say how many."""
         with self._readers.snapshot() as db:
             return export.write(db, out, user_id=user_id)
+
+    def remove_person(self, user_id: int) -> None:
+        """Remove an account that is not the owner's, and every word of it."""
+        self.people.remove(user_id)
+        self._scrub()
 
     def _scrub(self) -> None:
         while self._writer.call(health.merge_index):

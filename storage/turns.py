@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from storage import conversations, evidence, search, tree
+from storage import conversations, evidence, safety_log, search, tree
 from storage.clock import now
 from storage.connection import Database
 from storage.records import (
@@ -18,6 +18,7 @@ from storage.records import (
     MessageRecord,
     NotFound,
     Role,
+    SafetyEvent,
     Status,
     Turn,
     VerdictRecord,
@@ -76,15 +77,18 @@ def begin_branch(db: Database, user_id: int, key: str, *, reply_id: int, num_cha
     return _turn(db, conversation, reply.parent_id, branch_id)
 
 
-def resume_reply(db: Database, user_id: int, key: str, *, reply_id: int) -> Turn:
-    """Open a reply for more text.
+def resume_reply(
+    db: Database, user_id: int, key: str, *, reply_id: int, although_cut: bool = False
+) -> Turn:
+    """Open a reply for more text; one that the guard ended only with `although_cut`.
 
     Its final verdict covered only what was there: it becomes a partial one, so that the longer
     reply needs a final verdict of its own.
     """
     conversation = conversations.get_open(db, user_id, key)
     reply = tree.message(db, conversation, reply_id)
-    if reply.role != "assistant" or reply.status not in _RESUMABLE or reply.parent_id is None:
+    resumable = (*_RESUMABLE, "cut") if although_cut else _RESUMABLE
+    if reply.role != "assistant" or reply.status not in resumable or reply.parent_id is None:
         raise Conflict("This reply cannot be continued. Regenerate it instead.")
     children = db.execute(
         "SELECT 1 FROM message WHERE conversation_id = ? AND parent_id = ?",
@@ -134,12 +138,18 @@ def finish_reply(
     status: Status,
     generation: Generation | None,
     verdicts: Sequence[VerdictRecord],
+    events: Sequence[SafetyEvent] = (),
+    withheld: str = "",
     error_code: str,
 ) -> MessageRecord:
     if _status(db, reply_id) != "streaming":
         raise Conflict("This reply is already finished. Reload the conversation.")
     for verdict in verdicts:
         evidence.add_verdict(db, reply_id, verdict)
+    for event in events:
+        safety_log.add(db, event)
+    if withheld:
+        safety_log.keep_withheld(db, reply_id, withheld)
     if generation is not None:
         evidence.add_generation(db, reply_id, generation)
     settle(db, reply_id, status, error_code)

@@ -16,12 +16,14 @@ STRANGER = 2
 SERVER_ONLY = {
     "append", "add_verdict", "set_status", "finish_reply", "purge_trash", "session_user",
     "add_session", "revoke_session", "record", "audit", "audit_intact", "backup", "backup_daily",
-    "export", "open", "close", "full",
+    "export", "open", "close", "full", "record_safety", "safety_events", "digest", "drop_withheld",
+    "remove_person",
 }  # fmt: skip
 # Methods that take a user and no object: they show that user's own things.
 OWN_VIEW = {
     "create_conversation", "conversations", "search", "user", "setting", "settings", "set_setting",
     "usage", "revoke_sessions", "saved", "save", "rated", "liked", "recent_runs",
+    "judged_messages",
 }  # fmt: skip
 # Methods that take a user and an id of their own kind: see test_opinions.py.
 BY_OWN_ID = {"comparison", "rate", "remove_saved"}
@@ -45,6 +47,7 @@ BY_OBJECT: dict[str, Call] = {
     "begin_branch": lambda s, u, k, p, r: s.begin_branch(u, k, reply_id=r, num_chars=1),
     "set_feedback": lambda s, u, k, p, r: s.set_feedback(u, k, r, Feedback(1)),
     "compare": lambda s, u, k, p, r: s.compare(u, k, first_id=r, second_id=r + 9, blind=False),
+    "withheld": lambda s, u, k, p, r: s.withheld(u, k, r),
     "purge": lambda s, u, k, p, r: s.purge(u, k),
 }
 
