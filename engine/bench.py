@@ -37,9 +37,13 @@ class RandomWeights:
     def __init__(self, config: LlamaConfig) -> None:
         self.config = config
         self.name = "random weights"
+        self.paired = True
         self.tensors: Mapping[str, tuple[int, ...]] = tensor_shapes(config)
         generator = torch.Generator().manual_seed(0)
         self._noise = (torch.randn((1 << 20) + 7, generator=generator) * 0.02).bfloat16()
+
+    def read_grouped(self, name: str) -> None:
+        """Nothing is stored in groups."""
 
     def read(self, name: str) -> Tensor:
         """One tensor: the same noise over and over."""

@@ -193,7 +193,12 @@ def family_of(
 
 
 def read_template(folder: Path) -> str:
-    """The chat template of a folder, "" without one; of several the one named "default"."""
+    """The chat template of a folder or GGUF file, "" without; of several the "default" one."""
+    if folder.is_file():
+        from engine.formats.gguf import read_gguf  # only here, because it brings torch
+        from engine.formats.gguf_model import template_of
+
+        return template_of(read_gguf(folder))
     file = folder / "chat_template.jinja"
     if file.is_file():
         return file.read_text(encoding="utf-8", errors="replace")

@@ -1,45 +1,72 @@
-"""A folder of weights, config and tokenizer: which files it has and whether they may be opened.
+"""Weights, config and tokenizer of a model, whatever their format, and whether they may be opened.
 
-`open_checkpoint` reads headers only. It never opens a pickle, never follows a path out of the
-folder and never runs anything the folder brings.
+`open_checkpoint` reads headers only: of a folder with safetensors, a GGUF file, one of Meta's own
+downloads, or a LoRA adapter with the model under it. It never opens a pickle unless it is told to,
+never follows a path out of the folder and never runs anything the folder brings.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
+from engine import catalog
+from engine.adapter import Adapter, Changed, is_adapter, open_adapter
+from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.config import LlamaConfig, load_config, read_json
-from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, read_tensor, sample
+from engine.formats.gguf import GgufTensor, read_gguf
+from engine.formats.gguf_model import config_of, tensors_by_name
+from engine.formats.meta import is_meta, read_meta
+from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, sample
+from engine.quantize import Grouped
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 # Weight and state files that are pickles, or may hold some, whatever wrote them.
 _PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".npy"})
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json")
+# What trainers leave beside the safetensors they write; nothing here ever opens these.
+_TRAINING_STATE = (
+    "training_args.bin", "optimizer.*", "scheduler.*", "scaler.pt", "rng_state*.pth",
+    "recipe_state.*", "adapter_[0-9]*.pt", "adapter_model.pt", "adapter_model.bin",
+)  # fmt: skip
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
+
+
+class StoredTensor(Protocol):
+    """Where a tensor lies, and how to read it."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in the files."""
+        ...
+
+    def read(self) -> Tensor:
+        """The tensor on the CPU, quantized ones in float32. Raises `CheckpointBroken`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened folder: config, and where each tensor lies. Holds no file open."""
+    """An opened model: config, and where each tensor lies, by its Hugging Face name."""
 
-    folder: Path
+    path: Path  # the folder, or the GGUF file
+    text: Path  # the folder or GGUF file with the tokenizer and the chat template
     config: LlamaConfig
     raw_config: Mapping[str, Any]
-    tensors: Mapping[str, TensorSpec]
+    tensors: Mapping[str, StoredTensor]
     fingerprint: str
+    paired: bool = False  # query and key rows lie in neighbouring pairs, not in two halves
 
     @property
     def name(self) -> str:
-        """What to call it: the folder's name."""
-        return self.folder.name
+        """What to call it: the folder's or file's name."""
+        return self.path.name if self.path.is_dir() else self.path.stem
 
     @property
     def weight_bytes(self) -> int:
@@ -53,18 +80,39 @@ class Checkpoint:
             raise CheckpointMissing(
                 f"The weights of {self.name} lack the tensor {name}: download them again."
             )
-        return read_tensor(spec)
+        return spec.read()
+
+    def read_grouped(self, name: str) -> Grouped | None:
+        """One matrix as the 4-bit groups that it is stored in, None if it is stored otherwise."""
+        spec = self.tensors.get(name)
+        return spec.read_grouped() if isinstance(spec, GgufTensor) else None
 
 
-def open_checkpoint(folder: Path | str) -> Checkpoint:
-    """Check the files in `folder` and read its config and headers; weights stay on the disk.
+def open_checkpoint(
+    path: Path | str, *, adapter: Path | None = None, allow_pickle: bool = False
+) -> Checkpoint:
+    """Check the files of a model and read its config and headers; weights stay on the disk.
 
-    Raises `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` or `ModelUnsupported`.
+    `path` is a folder, a GGUF file, or the folder of a LoRA adapter; `adapter` is merged into the
+    weights as they are read. `allow_pickle` lets Meta's own `.pth` files be opened. Raises
+    `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` or `ModelUnsupported`.
     """
-    folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise CheckpointMissing(f"There is no model folder {folder}: choose one that exists.")
-    folder = folder.resolve()
+    path = Path(path).expanduser()
+    if path.is_file():
+        checkpoint = _open_gguf(path.resolve())
+    elif not path.is_dir():
+        raise CheckpointMissing(f"There is no model folder {path}: choose one that exists.")
+    elif is_adapter(path := path.resolve()):
+        base = _base_of(open_adapter(path))
+        return open_checkpoint(base, adapter=path, allow_pickle=allow_pickle)
+    elif is_meta(path) and not (path / "config.json").is_file():
+        checkpoint = _open_meta(path, allow_pickle=allow_pickle)
+    else:
+        checkpoint = _open_folder(path)
+    return checkpoint if adapter is None else _changed(checkpoint, open_adapter(adapter))
+
+
+def _open_folder(folder: Path) -> Checkpoint:
     _refuse_pickles(folder)
     config, raw_config = load_config(folder)
     tensors: dict[str, TensorSpec] = {}
@@ -81,16 +129,91 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
         tensors.update(specs)
         digest.update(header)
         digest.update(sample(specs.values()))
-    for name in ("config.json", *_TOKENIZER_FILES):
-        if (path := folder / name).is_file():
-            digest.update(_inside(folder, name).read_bytes() if path.exists() else b"")
-    return Checkpoint(folder, config, raw_config, tensors, digest.hexdigest()[:32])
+    _digest_files(digest, folder, ("config.json", *_TOKENIZER_FILES, "tokenizer_config.json"))
+    return Checkpoint(folder, folder, config, raw_config, tensors, digest.hexdigest()[:32])
+
+
+def _digest_files(digest: hashlib._Hash, folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if (folder / name).is_file():
+            digest.update(_inside(folder, name).read_bytes())
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    file = read_gguf(path)
+    config, raw_config = config_of(file)
+    tensors = tensors_by_name(file)
+    return Checkpoint(path, path, config, raw_config, tensors, file.fingerprint, paired=True)
+
+
+def _open_meta(folder: Path, *, allow_pickle: bool) -> Checkpoint:
+    config, raw_config, tensors, sampled = read_meta(folder, allow_pickle=allow_pickle)
+    # Llama 1 and 2 came with one tokenizer.model beside the folders of all sizes.
+    text = folder if (folder / "tokenizer.model").is_file() else folder.parent
+    digest = hashlib.sha256(sampled)
+    _digest_files(digest, text, ("tokenizer.model",))
+    return Checkpoint(
+        folder, text, config, raw_config, tensors, digest.hexdigest()[:32], paired=True
+    )
+
+
+def _base_of(adapter: Adapter) -> Path:
+    """The model that an adapter was trained on: a folder, or a name known beside the adapter."""
+    folder = adapter.folder
+    if not adapter.base:
+        raise CheckpointMissing(
+            f"The adapter {folder.name} does not say which model it belongs to: choose that model, "
+            "and give this folder with --adapter."
+        )
+    for beside in (folder / adapter.base, folder.parent / adapter.base):
+        if beside.is_dir() and beside != folder:
+            return beside
+    for models in (folder.parent, folder.parent.parent):
+        try:
+            return catalog.resolve(adapter.base, models=models)
+        except CheckpointMissing:
+            continue
+    raise CheckpointMissing(
+        f"The adapter {folder.name} belongs to the model {adapter.base}, which is not on this "
+        "machine: download it, or choose its folder and give this one with --adapter."
+    )
+
+
+def _changed(base: Checkpoint, adapter: Adapter) -> Checkpoint:
+    """`base` with the adapter's changes, which are made when a tensor is read."""
+    if base.config.quantized and not base.path.is_file():
+        raise CheckpointBroken(
+            f"{base.name} is stored in int8; an adapter is merged into the original weights only."
+        )
+    tensors = dict(base.tensors)
+    for name in (*adapter.changes, *adapter.replaced):
+        if name not in tensors and not (name == "lm_head.weight" and name in adapter.replaced):
+            raise CheckpointBroken(
+                f"The adapter {adapter.folder.name} changes {name}, which {base.name} does not "
+                "have: it belongs to another model."
+            )
+    config = base.config
+    for name, change in adapter.changes.items():
+        heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+        paired = heads.get(name.split(".")[-2], 0) if base.paired else 0
+        tensors[name] = Changed(tensors[name], name, change, paired)
+    tensors.update(adapter.replaced)
+    has_text = any((adapter.folder / name).is_file() for name in _TOKENIZER_FILES)
+    return replace(
+        base,
+        path=adapter.folder,
+        text=adapter.folder if has_text else base.text,
+        tensors=tensors,
+        fingerprint=hashlib.sha256((base.fingerprint + adapter.fingerprint).encode()).hexdigest()[
+            :32
+        ],
+    )
 
 
 def _refuse_pickles(folder: Path) -> None:
     """Refuse the folder if a pickle lies in it, by its name or by its first bytes."""
     for path in sorted(folder.iterdir()):
-        if not path.is_file():
+        if not path.is_file() or any(map(path.match, _TRAINING_STATE)):
             continue
         kind = "a pickle by its name" if path.suffix.lower() in _PICKLE_SUFFIXES else None
         if kind is None and path.suffix != ".zip":
@@ -120,13 +243,10 @@ def _weight_files(folder: Path) -> dict[str, set[str]]:
         return dict(sorted(files.items()))
     if (folder / SINGLE).exists():
         return {SINGLE: set()}
-    others = sorted(path.name for path in folder.glob("*.safetensors"))
-    if len(others) == 1 and "adapter" not in others[0]:
+    found = (path.name for path in folder.glob("*.safetensors"))
+    others = sorted(name for name in found if not name.startswith("adapter"))
+    if len(others) == 1:
         return {others[0]: set()}
-    if others and "adapter" in others[0]:
-        raise ModelUnsupported(
-            f"{folder.name} holds an adapter, not a whole model: merge it into its base model."
-        )
     if others:
         raise CheckpointMissing(f"{INDEX} is missing in {folder}: it says which tensor lies where.")
     raise CheckpointMissing(

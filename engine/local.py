@@ -77,9 +77,9 @@ class LocalEngine:
                 f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
             )
         checkpoint = open_checkpoint(folder)
-        self._tokenizer = load_tokenizer(checkpoint.folder)
+        self._tokenizer = load_tokenizer(checkpoint.text)
         self._format = chat_format_for(
-            checkpoint.folder, dict(checkpoint.raw_config), self._tokenizer
+            checkpoint.text, dict(checkpoint.raw_config), self._tokenizer
         )
         if self._tokenizer.vocab_size > checkpoint.config.vocab_size:
             raise CheckpointBroken(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,13 +95,20 @@ class Tokenizer:
 
     def encode_marked(self, text: str) -> list[int]:
         """Ids of text in which control tokens are spelled out. Never give it what a user wrote."""
+        return self.encode_mixed([(text, True)])
+
+    def encode_mixed(self, parts: Iterable[tuple[str, bool]]) -> list[int]:
+        """Ids of parts as one text; control tokens are parsed in those that come with True."""
         ids: list[int] = []
-        end = 0
-        for match in self._markers.finditer(text):
-            ids += self.encode(text[end : match.start()])
-            ids.append(self._controls[match[0]])
-            end = match.end()
-        return ids + self.encode(text[end:])
+        plain = ""
+        for text, marked in parts:
+            end = 0
+            for match in self._markers.finditer(text) if marked else ():
+                ids += self.encode(plain + text[end : match.start()])
+                ids.append(self._controls[match[0]])
+                plain, end = "", match.end()
+            plain += text[end:]
+        return ids + self.encode(plain)
 
     def token_bytes(self, id: int) -> bytes:
         """The bytes that a token adds to a text; b"" for silent tokens and ids that do not exist.
@@ -118,10 +126,13 @@ class Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a checkpoint folder: `tokenizer.json`, else `tokenizer.model`.
+    """The tokenizer of a checkpoint folder or GGUF file.
 
-    Raises `CheckpointMissing`, `CheckpointBroken` or `ModelUnsupported`.
+    In a folder it is `tokenizer.json`, else `tokenizer.model`. Raises `CheckpointMissing`,
+    `CheckpointBroken` or `ModelUnsupported`.
     """
+    if folder.is_file():
+        return _from_gguf(folder)
     if (folder / "tokenizer.json").is_file():
         vocabulary = read_tokenizer_json(folder / "tokenizer.json")
     elif (folder / "tokenizer.model").is_file():
@@ -141,6 +152,21 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         eos_id=_named(folder, config, "eos", known),
     )
     _check_round_trip(tokenizer, vocabulary, folder)
+    return tokenizer
+
+
+def _from_gguf(path: Path) -> Tokenizer:
+    from engine.formats.gguf import read_gguf  # only here, because it brings torch
+    from engine.formats.gguf_vocabulary import special_ids, vocabulary_from
+
+    file = read_gguf(path)
+    vocabulary = vocabulary_from(file)
+    bos, eos = special_ids(file.metadata)
+    known = range(len(vocabulary.pieces))
+    if any(id is not None and id not in known for id in (bos, eos)):
+        raise CheckpointBroken(f"The begin or end token of {path} is none of its tokens.")
+    tokenizer = Tokenizer(replace(vocabulary, bos_id=bos, eos_id=eos))
+    _check_round_trip(tokenizer, vocabulary, path)
     return tokenizer
 
 

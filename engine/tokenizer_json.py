@@ -26,6 +26,14 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
     """Read `path`. Raises `CheckpointBroken` or `ModelUnsupported`."""
     try:
         file: Json = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointBroken(f"{path} is not a readable tokenizer file: {error}") from error
+    return vocabulary_of(file, path)
+
+
+def vocabulary_of(file: Json, path: Path) -> Vocabulary:
+    """The vocabulary of a parsed file, which `path` is called in messages."""
+    try:
         _check_kind(file, path)
         names = _names(file)
         added = {str(token["content"]): token for token in file.get("added_tokens") or ()}

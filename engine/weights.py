@@ -16,7 +16,19 @@ from torch import Tensor
 from engine.base import CheckpointBroken
 from engine.config import LlamaConfig
 from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm, Rotary
-from engine.quantize import Dense, Matrix, Precision, Scaled, activation_dtype, make_matrix
+from engine.quantize import (
+    Dense,
+    Grouped,
+    Matrix,
+    Precision,
+    Scaled,
+    activation_dtype,
+    make_matrix,
+    shape_of,
+)
+
+# A matrix as it is read: floats, int8 with scales, or 4-bit groups.
+Weight = Tensor | Scaled | Grouped
 
 
 class Weights(Protocol):
@@ -37,8 +49,17 @@ class Weights(Protocol):
         """The tensors there are, by name."""
         ...
 
+    @property
+    def paired(self) -> bool:
+        """Whether query and key rows lie in neighbouring pairs already."""
+        ...
+
     def read(self, name: str) -> Tensor:
         """One tensor, on the CPU. Raises `CheckpointError`."""
+        ...
+
+    def read_grouped(self, name: str) -> Grouped | None:
+        """One matrix as the 4-bit groups that it is stored in, None if it is stored otherwise."""
         ...
 
 
@@ -168,7 +189,12 @@ class _Source:
             raise CheckpointBroken(f"{name} holds no floating-point numbers.")
         return tensor.to(device=self.device, dtype=activation_dtype(self.precision, self.device))
 
-    def _weight(self, name: str, shape: tuple[int, int]) -> Tensor | Scaled:
+    def _weight(self, name: str, shape: tuple[int, int], *, wide: bool) -> Weight:
+        if self.precision == "int4" and not wide:
+            grouped = self.checkpoint.read_grouped(f"{name}.weight")
+            if grouped is not None and shape_of(grouped) == shape:
+                self.used.add(f"{name}.weight")
+                return grouped
         tensor = self._read(f"{name}.weight", shape)
         scale_name = f"{name}.weight_scale"
         if tensor.dtype == torch.int8 and scale_name in self.checkpoint.tensors:
@@ -193,14 +219,14 @@ class _Source:
         embedding: bool = False,
     ) -> Matrix:
         """The weights called `parts` (name, rows), stacked and quantized."""
-        weights = [self._weight(name, (rows, width)) for name, rows in parts]
-        stacked = _stack(
-            [
-                _reorder(weight, heads)
-                for weight, heads in zip(weights, rotary_heads or [0] * len(weights), strict=True)
-            ]
-        )
+        weights = [self._weight(name, (rows, width), wide=embedding) for name, rows in parts]
+        heads_of = self._heads_to_reorder(rotary_heads, len(parts))
+        stacked = _stack(list(map(_reorder, weights, heads_of)))
         return make_matrix(stacked, self.precision, self.device, embedding=embedding)
+
+    def _heads_to_reorder(self, rotary_heads: Sequence[int], num_parts: int) -> Sequence[int]:
+        """Heads of each part whose rows must become neighbouring pairs, 0 for the others."""
+        return [0] * num_parts if self.checkpoint.paired or not rotary_heads else rotary_heads
 
     def linear(
         self,
@@ -215,7 +241,7 @@ class _Source:
         if not bias:
             return Linear(matrix, None)
         biases = [self.vector(f"{name}.bias", rows) for name, rows in parts]
-        heads_of = rotary_heads or [0] * len(biases)
+        heads_of = self._heads_to_reorder(rotary_heads, len(biases))
         return Linear(
             matrix,
             torch.cat(
@@ -240,11 +266,14 @@ class _Source:
             )
 
 
-def _reorder(weight: Tensor | Scaled, heads: int) -> Tensor | Scaled:
+def _reorder(weight: Weight, heads: int) -> Weight:
     if not heads:
         return weight
     if isinstance(weight, Tensor):
         return interleave(weight, heads)
+    if isinstance(weight, Grouped):
+        parts = (weight.values, weight.scale, weight.zero)
+        return Grouped(*(interleave(part, heads) for part in parts))
     scale = weight.scale
     return Scaled(
         interleave(weight.weight, heads),
@@ -252,7 +281,7 @@ def _reorder(weight: Tensor | Scaled, heads: int) -> Tensor | Scaled:
     )
 
 
-def _stack(weights: Sequence[Tensor | Scaled]) -> Tensor | Scaled:
+def _stack(weights: Sequence[Weight]) -> Weight:
     if len(weights) == 1:
         return weights[0]
     scaled = [weight for weight in weights if isinstance(weight, Scaled)]
@@ -261,8 +290,15 @@ def _stack(weights: Sequence[Tensor | Scaled]) -> Tensor | Scaled:
     ):
         rows = [weight.per_row() for weight in scaled]
         return Scaled(torch.cat([row[0] for row in rows]), torch.cat([row[1] for row in rows]))
+    grouped = [weight for weight in weights if isinstance(weight, Grouped)]
+    if len(grouped) == len(weights):
+        return Grouped(
+            torch.cat([weight.values for weight in grouped]),
+            torch.cat([weight.scale for weight in grouped]),
+            torch.cat([weight.zero for weight in grouped]),
+        )
     return torch.cat(
-        [weight.expand() if isinstance(weight, Scaled) else weight for weight in weights]
+        [weight if isinstance(weight, Tensor) else weight.expand() for weight in weights]
     )
 
 

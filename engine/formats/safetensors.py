@@ -57,6 +57,10 @@ class TensorSpec:
     offset: int
     num_bytes: int
 
+    def read(self) -> Tensor:
+        """The tensor, in memory of its own on the CPU. Raises `CheckpointBroken`."""
+        return read_tensor(self)
+
 
 def foreign_magic(head: bytes) -> str | None:
     """What a file that begins with `head` (9 bytes) is, if it is of a kind not to be opened.
@@ -166,6 +170,12 @@ def read_tensor(spec: TensorSpec) -> Tensor:
     if done != spec.num_bytes:
         raise _broken(spec.path, "it became shorter while it was read")
     return tensor
+
+
+def sample_of(tensor: Tensor, *, num_bytes: int = 4096) -> bytes:
+    """As `sample`, of a tensor that is there already."""
+    values = tensor.detach().flatten()[: num_bytes // tensor.element_size()]
+    return bytes(values.clone().view(torch.uint8).numpy())
 
 
 def sample(specs: Iterable[TensorSpec], *, num_bytes: int = 4096) -> bytes:

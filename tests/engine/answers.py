@@ -1,0 +1,29 @@
+"""One greedy answer of an engine, for comparing formats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from engine.base import EngineInfo, Prompt, Sampling
+from engine.local import LocalEngine
+
+
+@dataclass(frozen=True)
+class Answer:
+    ids: list[int]
+    text: str
+    info: EngineInfo
+
+
+def greedy_reply(path: Path, num_new: int = 24, **options: Any) -> Answer:
+    """What the model at `path` answers to a fixed question, in float32."""
+    engine = LocalEngine(path, device="cpu", precision="fp32", threads=1, **options)
+    try:
+        prompt = Prompt(messages=[{"role": "user", "content": "Hello, who are you?"}])
+        sampling = Sampling(temperature=0, max_new_tokens=num_new)
+        chunks = list(engine.stream(prompt, sampling, cancel=Event(), scope=""))
+        ids = [id for chunk in chunks for id in chunk.ids]
+        return Answer(ids, "".join(chunk.text for chunk in chunks), engine.info())
+    finally:
+        engine.close()
