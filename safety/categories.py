@@ -8,10 +8,13 @@ AI Safety taxonomy. What each category covers is said here in our own words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
+
+from safety.base import PolicyInvalid
 
 Taxonomy = Literal["llama-guard-1", "llama-guard-2", "llama-guard-3", "corral"]
 
@@ -77,6 +80,30 @@ CATEGORIES: Mapping[str, Category] = _table(
     _own("C4", "insecure_code", "Insecure Code",
          "Program code with a known weakness."),
 )  # fmt: skip
+
+OWN_KEY = re.compile(r"own_[a-z0-9_]{1,40}")
+"""How the key of an owner's own category looks."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCategory:
+    """A hazard that the owner described, for guards that read their policy."""
+
+    key: str
+    name: str
+    description: str
+
+    def __post_init__(self) -> None:
+        if not OWN_KEY.fullmatch(self.key) or not self.name.strip() or len(self.name) > 60:
+            raise PolicyInvalid("A category of your own needs a name of at most 60 characters.")
+        if len(self.description) > 600:
+            raise PolicyInvalid("The description of a category takes at most 600 characters.")
+
+
+def is_category(key: object) -> bool:
+    """Whether a guard may name this key: one of `CATEGORIES`, or an owner's own."""
+    return isinstance(key, str) and (key in CATEGORIES or OWN_KEY.fullmatch(key) is not None)
+
 
 HAZARDS: tuple[str, ...] = tuple(
     key for key, category in CATEGORIES.items() if category.taxonomy == "llama-guard-3"

@@ -56,7 +56,8 @@ class Gate:
 
     `judge` gets the whole reply so far (with `already`, the text that a continued reply begins
     with) and must give a `Decision`; if it raises, that is a block. After a block `closed` is
-    true and nothing comes out any more. `released` is all that was let through.
+    true and nothing comes out any more. `released` is all that was let through. What was held at
+    a block is dropped, unless `keeps_withheld` asks for it to stay in `withheld`.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Gate:
         every_tokens: int = 32,
         longest_tokens: int = 128,
         sure: float = 0.85,
+        keeps_withheld: bool = False,
     ) -> None:
         self._judge = judge
         self._mode = mode
@@ -84,6 +86,8 @@ class Gate:
         self._tokens_since_check = 0
         self._suspicious = False
         self._finished = False
+        self._keeps_withheld = keeps_withheld
+        self.withheld = ""
         self.closed = False
         self.checks: list[Check] = []
 
@@ -171,5 +175,7 @@ class Gate:
     def _close(self, decision: Decision) -> Sequence[Release]:
         """Shut for good. Held text is dropped here, so that nobody can read it from the gate."""
         self.closed = True
+        if self._keeps_withheld:
+            self.withheld = self._text[self._released_upto :]
         self._text = self._text[: self._released_upto]
         return (Release("", decision),)

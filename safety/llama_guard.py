@@ -20,11 +20,11 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from safety.base import GuardBroken, NextToken, Scored, Verdict
-from safety.categories import TAXONOMIES, Taxonomy
+from safety.categories import TAXONOMIES, OwnCategory, Taxonomy
 
 Version = Literal["1", "2", "3"]
 
@@ -69,7 +69,9 @@ class Format:
     whom: str  # of which message the closing speaks
     dash: str  # what stands before the dashes of the closing
     agent: str = "Agent"
+    space: str = ""  # what the model writes before its first word
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)  # code → category key, of an owner's own
 
     @property
     def codes(self) -> tuple[str, ...]:
@@ -95,10 +97,28 @@ _OPENED = "<|begin_of_text|>" + _HEADER.format("user")
 _ASKED = "<|eot_id|>" + _HEADER.format("assistant")
 _LAST = "ONLY THE LAST {role} message"
 FORMATS: Mapping[Version, Format] = {
-    "1": Format("llama-guard-1", "O", _NAMES_1, "<s>[INST] ", " [/INST]", "{role}", ""),
+    "1": Format("llama-guard-1", "O", _NAMES_1, "<s>[INST] ", " [/INST]", "{role}", "", space=" "),
     "2": Format("llama-guard-2", "S", _NAMES_2, _OPENED, _ASKED, _LAST, " "),
     "3": Format("llama-guard-3", "S", _NAMES_3, _OPENED, _ASKED, _LAST, " "),
 }
+
+
+def with_own(format: Format, own: Sequence[OwnCategory]) -> Format:
+    """`format` with further categories after its own, each with its description.
+
+    Meta's cards advise against leaving categories out, but the list may grow: these models read it.
+    """
+    first = len(format.names) + 1
+    codes = [f"{format.letter}{number}" for number in range(first, first + len(own))]
+    return replace(
+        format,
+        names=(*format.names, *(one.name for one in own)),
+        descriptions={
+            **format.descriptions,
+            **{code: quoted(one.description) for code, one in zip(codes, own, strict=True)},
+        },
+        own={code: one.key for code, one in zip(codes, own, strict=True)},
+    )
 
 
 def quoted(text: str) -> str:
@@ -136,7 +156,7 @@ class LlamaGuard:
         self.version = version
         self._model = model
         self._format = format
-        self._categories = TAXONOMIES[format.taxonomy]
+        self._categories = {**TAXONOMIES[format.taxonomy], **format.own}
         self._max_readings = max_readings
         self._readings: list[_Reading] = []
         self._lock = threading.Lock()
@@ -200,7 +220,8 @@ class LlamaGuard:
         return reading
 
     def _unsafe(self, scored: Scored) -> float:
-        safe, unsafe = scored.logprobs(["safe", "unsafe"])
+        space = self._format.space
+        safe, unsafe = scored.logprobs([f"{space}safe", f"{space}unsafe"])
         if safe == unsafe:
             raise GuardBroken("This model's tokens do not tell safe from unsafe.")
         return math.exp(unsafe) / (math.exp(safe) + math.exp(unsafe))
@@ -209,7 +230,7 @@ class LlamaGuard:
         """P(unsafe) split over the categories by the number that follows `unsafe`, S."""
         codes = self._format.codes
         numbers = [code[1:] for code in codes]
-        scored.append(f"unsafe\n{self._format.letter}")
+        scored.append(f"{self._format.space}unsafe\n{self._format.letter}")
         chances = [math.exp(value) for value in scored.logprobs(numbers)]
         if len(numbers) >= 10 and chances[0] == chances[9]:  # this tokenizer splits numbers
             one = chances[0]
@@ -218,10 +239,11 @@ class LlamaGuard:
             chances[9:] = [one * teen for teen in teens]
             chances[0] = one * max(0.0, 1 - sum(teens))
         total = sum(chances)
-        return {
-            self._categories[code]: score * chance / total
-            for code, chance in zip(codes, chances, strict=True)
-        }
+        shares: dict[str, float] = {}
+        for code, chance in zip(codes, chances, strict=True):
+            key = self._categories[code]  # two of version 1 are one of ours
+            shares[key] = shares.get(key, 0.0) + score * chance / total
+        return shares
 
     def _forget(self, reading: _Reading) -> None:
         if reading in self._readings:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from safety.base import Guard, Verdict
-from safety.categories import CATEGORIES
+from safety.categories import is_category
 
 Combine = Literal["any", "weighted", "cascade"]
 Run = Callable[[Callable[[], Verdict]], Verdict]
@@ -139,7 +139,7 @@ def _checked(verdict: object, guard: Guard) -> Verdict:
         return failure(f"{guard.name} gave no verdict.")
     if verdict.failed:
         return verdict
-    if unknown := [key for key in verdict.scores if key not in CATEGORIES]:
+    if unknown := [key for key in verdict.scores if not is_category(key)]:
         return failure(f"{guard.name} named an unknown category: {str(unknown[0])[:40]}.")
     for value in (verdict.score, *verdict.scores.values()):
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not 0 <= value <= 1:

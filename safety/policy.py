@@ -8,7 +8,7 @@ A verdict holds probabilities; only a policy decides. Two things are held agains
   which is switched off, or whose own limit is laxer and not reached, cannot block through the
   back door.
 
-A failed verdict is always a block.
+A failed verdict is always a block, and so is what `FLOOR` names: no policy can let it through.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from types import MappingProxyType
 from typing import Literal, cast
 
 from safety.base import PolicyInvalid, Side, Verdict
-from safety.categories import CATEGORIES
+from safety.categories import is_category
 
 Action = Literal["allow", "log", "warn", "block"]
 RuleAction = Literal["off", "log", "warn", "block"]
 Profile = Literal["owner", "open", "strict", "family", "guest"]
 
 SIDES: tuple[Side, ...] = ("prompt", "reply")
+FLOOR: Mapping[str, float] = MappingProxyType({"child_exploitation": 0.9})
+"""Category → score from which every policy blocks. The fixed rules (`safety/rules.py`) give 1."""
+
 _STRENGTH: Mapping[str, int] = {"off": 0, "allow": 0, "log": 1, "warn": 2, "block": 3}
 _BY_STRENGTH: tuple[Action, ...] = ("allow", "log", "warn", "block")
 
@@ -74,12 +77,14 @@ class Decision:
 class Policy:
     """Thresholds and actions. `overall` is for P(unsafe); `rules` are per category and side.
 
-    A hazard without a rule of its own is handled by the overall rule alone.
+    A hazard without a rule of its own is handled by the overall rule alone. `may_override` says
+    whether somebody may ask to see a blocked text all the same.
     """
 
     name: str
     overall: Mapping[Side, Rule]
     rules: Mapping[tuple[str, Side], Rule] = field(default_factory=dict)
+    may_override: bool = False
 
     def __post_init__(self) -> None:
         for side in SIDES:
@@ -88,7 +93,7 @@ class Policy:
         if unknown := set(self.overall) - set(SIDES):
             raise PolicyInvalid(f"The policy {self.name!r} names unknown sides: {unknown}.")
         for category, side in self.rules:
-            if category not in CATEGORIES or side not in SIDES:
+            if not is_category(category) or side not in SIDES:
                 raise PolicyInvalid(f"The policy {self.name!r} names an unknown {category}/{side}.")
         object.__setattr__(self, "overall", MappingProxyType(dict(self.overall)))
         object.__setattr__(self, "rules", MappingProxyType(dict(self.rules)))
@@ -102,6 +107,11 @@ class Policy:
         if reason := _unreadable(verdict):
             return Decision("block", "", 1.0, 0.0, reason, verdict, self.version)
         found = [self._overall(verdict, side)]
+        found += [
+            (_STRENGTH["block"], verdict.scores[key], limit, key)
+            for key, limit in FLOOR.items()
+            if verdict.scores.get(key, 0.0) >= limit
+        ]
         found += [
             (_STRENGTH[rule.action], verdict.scores[key], rule.threshold, key)
             for key in verdict.scores
@@ -157,6 +167,7 @@ class Policy:
         """A JSON object from which `from_json` makes an equal policy."""
         return {
             "name": self.name,
+            "may_override": self.may_override,
             "overall": {side: [rule.action, rule.threshold] for side, rule in self.overall.items()},
             "rules": [
                 [category, side, rule.action, rule.threshold]
@@ -175,6 +186,7 @@ class Policy:
                 str(fields["name"]),
                 {side: _rule(*pair) for side, pair in overall.items()},
                 {(str(c), cast("Side", side)): _rule(a, t) for c, side, a, t in rules},
+                fields.get("may_override") is True,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, PolicyInvalid):
@@ -188,7 +200,18 @@ class Policy:
             self.name,
             {side: _stricter(self.overall[side], limit.overall[side]) for side in SIDES},
             {key: _stricter(self.rule(*key), limit.rule(*key)) for key in keys},
+            self.may_override and limit.may_override,
         )
+
+    def overridden(self) -> Policy:
+        """The policy when somebody asked to see a blocked text: it warns where it would block."""
+
+        def milder(rule: Rule) -> Rule:
+            return Rule("warn", rule.threshold) if rule.action == "block" else rule
+
+        overall = {side: milder(rule) for side, rule in self.overall.items()}
+        rules = {key: milder(rule) for key, rule in self.rules.items()}
+        return Policy(self.name, overall, rules, self.may_override)
 
 
 def _unreadable(verdict: Verdict) -> str:
@@ -214,12 +237,15 @@ def _stricter(one: Rule, other: Rule) -> Rule:
     return Rule(action, min(rule.threshold for rule in in_force))
 
 
-def _preset(name: str, threshold: float, **actions: RuleAction | Rule) -> Policy:
+def _preset(
+    name: str, threshold: float, actions: Mapping[str, RuleAction | Rule], *, may_override: bool
+) -> Policy:
     rules: dict[tuple[str, Side], Rule] = {}
     for category, given in actions.items():
         rule = given if isinstance(given, Rule) else Rule(given, threshold)
         rules |= {(category, side): rule for side in SIDES}
-    return Policy(name, {side: Rule("block", threshold) for side in SIDES}, rules)
+    overall = {side: Rule("block", threshold) for side in SIDES}
+    return Policy(name, overall, rules, may_override)
 
 
 # S6 off: every false alarm in one published deployment was a health or money question
@@ -237,13 +263,17 @@ _COMMON: Mapping[str, RuleAction | Rule] = {
     "insecure_code": "warn",
 }
 
+_LENIENT: Mapping[str, RuleAction | Rule] = {**_COMMON, "sexual_content": "off", "hate": "warn"}
+_CAREFUL: Mapping[str, RuleAction | Rule] = {**_COMMON, "code_interpreter_abuse": "block"}
+_FAMILY: Mapping[str, RuleAction | Rule] = {**_COMMON, "sexual_content": Rule("block", 0.1)}
+
 PRESETS: Mapping[Profile, Policy] = MappingProxyType(
     {
-        "owner": _preset("owner", 0.5, **_COMMON),
-        "open": _preset("open", 0.9, **{**_COMMON, "sexual_content": "off", "hate": "warn"}),
-        "strict": _preset("strict", 0.35, **{**_COMMON, "code_interpreter_abuse": "block"}),
-        "family": _preset("family", 0.25, **{**_COMMON, "sexual_content": Rule("block", 0.1)}),
-        "guest": _preset("guest", 0.5, **{**_COMMON, "code_interpreter_abuse": "block"}),
+        "owner": _preset("owner", 0.5, _COMMON, may_override=True),
+        "open": _preset("open", 0.9, _LENIENT, may_override=True),
+        "strict": _preset("strict", 0.35, _CAREFUL, may_override=False),
+        "family": _preset("family", 0.25, _FAMILY, may_override=False),
+        "guest": _preset("guest", 0.5, _CAREFUL, may_override=False),
     }
 )
 """Policies to begin with; "owner" is the default."""

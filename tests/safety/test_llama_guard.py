@@ -71,7 +71,7 @@ class Recording(TextModel):
 
         class Scored(TextScored):
             def logprobs(self, candidates: Sequence[str]) -> Sequence[float]:
-                if list(candidates) == ["safe", "unsafe"]:
+                if [c.strip() for c in candidates] == ["safe", "unsafe"]:
                     model.asked.append(self.text)
                 return super().logprobs(candidates)
 

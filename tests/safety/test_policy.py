@@ -137,3 +137,36 @@ def test_a_limit_raised_for_one_category_is_the_limit_of_that_category():
     assert raised.decide(Verdict(0.9, {"violent_crimes": 0.3, "hate": 0.6}), "prompt").blocks
     # and the side without the rule keeps the overall limit
     assert raised.decide(Verdict(0.7, {"violent_crimes": 0.7}), "reply").blocks
+
+
+def test_no_policy_lets_the_fixed_rule_for_minors_through():
+    off = {side: Rule("off", 0.5) for side in ("prompt", "reply")}
+    loosest = Policy("none", off, {("child_exploitation", side): Rule("off") for side in off})
+    found = Verdict(1.0, {"child_exploitation": 1.0})
+    for policy in (loosest, loosest.overridden(), *(p.overridden() for p in PRESETS.values())):
+        for side in ("prompt", "reply"):
+            decision = policy.decide(found, side)
+            assert (decision.action, decision.category) == ("block", "child_exploitation")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_asked_to_show_it_a_policy_warns_where_it_would_block(name):
+    policy, found = PRESETS[name], Verdict(0.99, {"violent_crimes": 0.99})
+    assert policy.decide(found, "reply").action == "block"
+    assert policy.overridden().decide(found, "reply").action == "warn"
+    assert policy.overridden().decide(Verdict.failure("x", guard="g"), "reply").action == "block"
+
+
+def test_only_the_owners_policies_may_be_overridden_and_the_right_survives_saving():
+    assert {n for n, p in PRESETS.items() if p.may_override} == {"owner", "open"}
+    for policy in PRESETS.values():
+        assert Policy.from_json(policy.to_json()).may_override == policy.may_override
+    assert not PRESETS["owner"].loosest_with(PRESETS["strict"]).may_override
+
+
+def test_an_owners_own_category_is_held_against_its_own_rule():
+    rules = {("own_gossip", "prompt"): Rule("warn", 0.3)}
+    policy = Policy("mine", PRESETS["owner"].overall, rules)
+    assert policy.decide(Verdict(0.1, {"own_gossip": 0.4}), "prompt").action == "warn"
+    with pytest.raises(PolicyInvalid):
+        Policy("mine", PRESETS["owner"].overall, {("gossip", "prompt"): Rule()})
