@@ -18,7 +18,7 @@ from storage.records import Action, Status, StorageError, VerdictRecord
 
 STATUSES: tuple[str, ...] = get_args(Status)
 ACTIONS: tuple[str, ...] = get_args(Action)
-REFUSALS = ("empty", "too_long", "running", "queue_full", "not_ready", "closed")
+REFUSALS = ("empty", "too_long", "running", "queue_full", "quota", "not_ready", "closed")
 _UNEXPECTED = "unexpected"
 
 

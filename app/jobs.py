@@ -2,7 +2,8 @@
 
 `Jobs` starts turns on threads of their own, holds what they have released so far, and lets any
 number of pages follow. Closing a page ends a follower, never a turn. Fair use: one running and two
-queued turns a user, sixteen queued in all, one a conversation.
+queued turns a user, sixteen queued in all, one a conversation; calls of the API stand in the same
+lines. Who has used up the day's tokens starts nothing more.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ log = logging.getLogger("corral.jobs")
 
 
 class JobRefused(Exception):
-    """A turn was not started. `code`: "empty", "too_long", "running", "queue_full" or "closed"."""
+    """A turn was not started. `code`: one of `app.explain.REFUSALS`."""
 
     def __init__(self, code: str) -> None:
         super().__init__(code)
@@ -184,6 +185,29 @@ class Job:
                 loop.call_soon_threadsafe(event.set)
 
 
+class Call:
+    """A call of the API: it stands in its user's line and is answered by whoever made it."""
+
+    key = client_key = ""
+
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
+        self.cancel = Event()
+        self.started = Event()  # it is this call's turn
+        self.place_in_queue = 0
+
+    def queue_at(self, place: int) -> None:
+        """Note how many turns stand before this one."""
+        self.place_in_queue = place
+
+    def wait(self) -> bool:
+        """Block until it is this call's turn; false if it was cancelled before."""
+        while not self.started.wait(timeout=0.05):
+            if self.cancel.is_set():
+                return False
+        return not self.cancel.is_set()
+
+
 class Jobs:
     """All running and queued turns. Safe to call from any thread."""
 
@@ -201,8 +225,8 @@ class Jobs:
         self._closing = closing
         self._starting = Lock()  # one start at a time: the same click twice must not start twice
         self._lock = Lock()
-        self._running: dict[int, Job] = {}  # user id → the turn that runs
-        self._queues: dict[int, list[Job]] = {}
+        self._running: dict[int, Job | Call] = {}  # user id → the turn that runs
+        self._queues: dict[int, list[Job | Call]] = {}
         self._threads: set[Thread] = set()
 
     def start(self, user_id: int, request: Request) -> Job:
@@ -224,23 +248,42 @@ class Jobs:
                 job.apply(Step("ended", status=turn.reply.status))
                 return job
             with self._lock:
-                if user_id in self._running:
-                    queue = self._queues.setdefault(user_id, [])
-                    queue.append(job)
-                    job.queue_at(len(queue))
-                else:
-                    self._begin(job)
+                self._line_up(job)
             return job
+
+    def enter(self, user_id: int) -> Call:
+        """A place for a call of the API; the caller `wait`s for it and must `leave`.
+
+        Raises `JobRefused` or `StorageError`.
+        """
+        if self._closing.is_set():
+            raise JobRefused("closed")
+        self._check_quota(user_id)
+        call = Call(user_id)
+        with self._lock:
+            self._check_lines(user_id)
+            self._line_up(call)
+        return call
+
+    def leave(self, call: Call) -> None:
+        """Give the place of `call` to the next in line. May be repeated."""
+        with self._lock:
+            if self._running.get(call.user_id) is call:
+                self._next(call.user_id)
+            elif call in (queue := self._queues.get(call.user_id, [])):
+                queue.remove(call)
+                self._number(call.user_id)
 
     def running(self, user_id: int, key: str) -> Job | None:
         """The turn that runs or waits in this conversation."""
         with self._lock:
-            return self._find(user_id, key)
+            found = self._find(user_id, key)
+            return found if isinstance(found, Job) else None
 
     def running_keys(self, user_id: int) -> frozenset[str]:
         """Conversations of this user in which a turn runs or waits."""
         with self._lock:
-            return frozenset(job.key for job in self._of(user_id))
+            return frozenset(job.key for job in self._of(user_id) if job.key)
 
     def stop(self, user_id: int, key: str) -> bool:
         """End the turn of this conversation within one decode step; true if there was one."""
@@ -255,7 +298,7 @@ class Jobs:
         """How often one follower may look, so that all of them leave the interpreter free."""
         with self._lock:
             jobs = [*self._running.values()]
-        followers = sum(len(job._followers) for job in jobs)
+        followers = sum(len(job._followers) for job in jobs if isinstance(job, Job))
         return min(20.0, MAX_RATE_ALL_HZ / max(1, followers))
 
     def close(self, timeout: float = 10.0) -> None:
@@ -286,16 +329,36 @@ class Jobs:
                 raise JobRefused("too_long")
         with self._lock:
             for job in self._of(user_id):
+                if isinstance(job, Call):
+                    continue
                 if client_key and job.client_key == client_key:
                     return job
                 if job.key == request.key:
                     raise JobRefused("running")
-            num_queued = len(self._queues.get(user_id, ()))
-            if user_id in self._running and num_queued >= MAX_QUEUED_PER_USER:
-                raise JobRefused("queue_full")
-            if sum(map(len, self._queues.values())) >= MAX_QUEUED:
-                raise JobRefused("queue_full")
+            self._check_lines(user_id)
+        self._check_quota(user_id)
         return None
+
+    def _check_lines(self, user_id: int) -> None:
+        """That there is room to run, or to wait, for one more of this user."""
+        if user_id not in self._running:
+            return
+        if len(self._queues.get(user_id, ())) >= MAX_QUEUED_PER_USER:
+            raise JobRefused("queue_full")
+        if sum(map(len, self._queues.values())) >= MAX_QUEUED:
+            raise JobRefused("queue_full")
+
+    def _check_quota(self, user_id: int) -> None:
+        """That the user has tokens left for today. Blocks; no lock is needed."""
+        if self._store.people.tokens_left(user_id) == 0:
+            raise JobRefused("quota")
+
+    def _line_up(self, job: Job | Call) -> None:
+        if job.user_id in self._running:
+            self._queues.setdefault(job.user_id, []).append(job)
+            self._number(job.user_id)
+        else:
+            self._begin(job)
 
     def _stored(self, user_id: int, request: Request) -> tuple[Conversation, Turn]:
         store = self._store
@@ -316,15 +379,18 @@ class Jobs:
             conversation = _as_asked(conversation, request)
         return conversation, turn
 
-    def _of(self, user_id: int) -> list[Job]:
+    def _of(self, user_id: int) -> list[Job | Call]:
         running = self._running.get(user_id)
         return [*([running] if running else []), *self._queues.get(user_id, ())]
 
-    def _find(self, user_id: int, key: str) -> Job | None:
-        return next((job for job in self._of(user_id) if job.key == key), None)
+    def _find(self, user_id: int, key: str) -> Job | Call | None:
+        return next((job for job in self._of(user_id) if key and job.key == key), None)
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Job | Call) -> None:
         self._running[job.user_id] = job
+        if isinstance(job, Call):
+            job.started.set()
+            return
         thread = Thread(target=self._answer, args=(job,), name=f"turn-{job.reply_id}", daemon=True)
         self._threads.add(thread)
         thread.start()
@@ -349,15 +415,23 @@ class Jobs:
 
     def _leave(self, job: Job) -> None:
         with self._lock:
-            self._running.pop(job.user_id, None)
             self._threads = {t for t in self._threads if t.is_alive()}
-            queue = self._queues.get(job.user_id, [])
-            if queue:
-                self._begin(queue.pop(0))
-            for place, waiting in enumerate(queue, start=1):
-                waiting.queue_at(place)
-            if not queue:
-                self._queues.pop(job.user_id, None)
+            self._next(job.user_id)
+
+    def _next(self, user_id: int) -> None:
+        """Let the first in the user's line begin."""
+        self._running.pop(user_id, None)
+        if queue := self._queues.get(user_id):
+            self._begin(queue.pop(0))
+        self._number(user_id)
+
+    def _number(self, user_id: int) -> None:
+        """Tell those who wait their places."""
+        queue = self._queues.get(user_id, [])
+        for place, waiting in enumerate(queue, start=1):
+            waiting.queue_at(place)
+        if not queue:
+            self._queues.pop(user_id, None)
 
 
 def _as_asked(conversation: Conversation, request: Again) -> Conversation:
