@@ -72,6 +72,11 @@ class Choices:
         plain = asdict(Choices())
         return {name: value for name, value in asdict(self).items() if value != plain[name]}
 
+    @property
+    def shown_language(self) -> str:
+        """The script that Chinese answers are shown in; "" leaves them as they are."""
+        return self.language if self.convert else ""
+
     def sampling(self, usual: Sampling) -> Sampling:
         """How replies are drawn, where the model's makers would take `usual`."""
         changes = self.values if self.preset == OWN else PRESETS.get(self.preset, {})

@@ -71,6 +71,11 @@ def fit(
     return Fitted(messages, num_tokens, starts[first])
 
 
+def reserved(max_new_tokens: int, context_length: int) -> int:
+    """How many tokens to keep free for a reply: what it may take, at most a quarter."""
+    return min(max_new_tokens, context_length // 4)
+
+
 def with_draft(path: Sequence[MessageRecord], text: str) -> list[MessageRecord]:
     """`path` with a prompt that is still being written: what it would take if it were sent."""
     let_through = VerdictRecord("prompt", "", "", "allow", 0.0)

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent.parent / "assets" / "library"
@@ -57,6 +58,12 @@ class Library:
             personas=tuple(Persona(**persona) for persona in own["personas"]),
             rules={name: str(file["rule"]) for name, file in files.items()},
         )
+
+
+@cache
+def library(language: str) -> Library:
+    """The library in `language`, read once."""
+    return Library.load(language)
 
 
 def variables(text: str) -> list[str]:

@@ -1,5 +1,4 @@
-/* The dialogs Safety and Models. The server renders them; this opens, closes and sends what was
-   chosen. Anything with [data-panel] opens one, [data-panel-act] stands on the controls inside. */
+/* The dialogs. The server renders them; this opens, closes and sends what was chosen. Anything with [data-panel] opens one, [data-panel-act] stands on the controls inside. */
 (() => {
   'use strict';
 
@@ -30,6 +29,7 @@
     if (value.loading) polling = setTimeout(() => fire('panel', { mode: 'models', on: true }), 700);
     else if (value.fetching && wanted === 'models') polling = setTimeout(() => fire('fetch', { mode: 'follow' }), 700);
     if (!wanted || (value.kind && value.kind !== wanted)) return;
+    if (desk(value)) return;
     if (value.part !== undefined) { // a download's progress: the rest of the sheet stays as it is
       const place = sheet.querySelector('#fetching');
       const held = document.activeElement.id;
@@ -42,6 +42,44 @@
     said.className = value.tone || '';
     if (!dialog.open) { wanted = ''; return; }
     if (value.tone === 'error') said.scrollIntoView({ block: 'nearest' });
+  }
+
+  /* What the dialogs on a conversation ask for beside a new sheet; true if the dialog is done. */
+  function desk(value) {
+    if (value.poll) polling = setTimeout(() => fire('panel', value.poll), 700);
+    if (value.file) saveAs(value.file);
+    if (value.into) {
+      const place = document.getElementById(value.into);
+      if (place) place.innerHTML = value.html;
+      value.html = '';
+    }
+    if (!value.close) return false;
+    dialog.close();
+    if (value.insert) {
+      const ask = document.getElementById('ask');
+      ask.value = value.insert;
+      ask.dispatchEvent(new Event('input', { bubbles: true }));
+      ask.focus();
+    }
+    if (value.open) press({ act: 'open', key: value.open });
+    return true;
+  }
+
+  /* As if a button of the page had been pressed. */
+  function press(data) {
+    const el = document.createElement('button');
+    Object.assign(el.dataset, data);
+    document.body.append(el);
+    el.click();
+    el.remove();
+  }
+
+  function saveAs({ name, text }) {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([text], { type: 'application/jsonl' }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
   function draw(value) {
@@ -90,7 +128,21 @@
     fire(event, { mode, text: !fields ? text : values.length > 1 ? JSON.stringify(values) : values[0] });
   }
 
+  const whole = (text) => (text ? Number(text) : null);
+
+  /* What a control of those dialogs asks, with the form around it. */
+  function tell(el) {
+    const form = el.closest('form');
+    const wrong = form && form.querySelector('input:invalid');
+    if (wrong) { wrong.reportValidity(); return; }
+    const fields = form ? Object.fromEntries(new FormData(form)) : {};
+    if (el.tagName === 'BUTTON' && el.name) fields[el.name] = el.value;
+    const { mode, id, parent } = el.dataset;
+    fire('desk', { mode, id: whole(id), parent: whole(parent), text: JSON.stringify(fields) });
+  }
+
   const act = {
+    desk: (el) => { if (el.tagName === 'BUTTON') tell(el); },
     close: () => dialog.close(),
     preset: (el) => fire('policy', { mode: 'preset', text: el.dataset.name }),
     save,
@@ -102,7 +154,7 @@
     if (opener && part) {
       wanted = opener.dataset.panel;
       said.textContent = '';
-      fire('panel', { mode: wanted });
+      fire('panel', { mode: wanted, id: whole(opener.dataset.id) });
     }
   });
 
@@ -110,6 +162,10 @@
     const el = event.target.closest('[data-panel-act]');
     if (el) act[el.dataset.panelAct](el);
     else if (event.target === dialog && !dirty) dialog.close(); // beside the sheet
+  });
+
+  dialog.addEventListener('change', (event) => {
+    if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);
   });
 
   dialog.addEventListener('input', (event) => {

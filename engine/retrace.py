@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.base import TokenLogprob
 from engine.detokenize import Detokenizer
 from engine.kv_cache import Slot
-from engine.llama import Llama
+from engine.scheduler import Model
 from engine.tokenizer import Tokenizer
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ _PART = 256  # tokens a pass
 
 
 def retrace(
-    model: Llama,
+    model: Model,
     tokenizer: Tokenizer,
     aside: Callable[[Callable[[], T]], T],
     prompt_ids: Sequence[int],
@@ -68,7 +68,7 @@ def retrace(
 
 
 def _read(
-    model: Llama, slot: Slot, ids: list[int], start: int, end: int, wanted: int, num: int
+    model: Model, slot: Slot, ids: list[int], start: int, end: int, wanted: int, num: int
 ) -> list[tuple[float, list[int], list[float]]]:
     """Read `ids[start:end]`; for each token after the first `wanted`: what stands behind it."""
     model.make_room(slot, len(ids))

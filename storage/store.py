@@ -222,6 +222,11 @@ class Store:
             conversation = conversations.get(db, user_id, key)
             return tree.path(db, conversation, leaf_id=leaf_id, last=last)
 
+    def path_length(self, user_id: int, key: str) -> int:
+        """How many messages stand on the path to the active leaf."""
+        with self._readers.snapshot() as db:
+            return tree.path_length(db, conversations.get(db, user_id, key))
+
     def message(self, user_id: int, key: str, message_id: int) -> MessageRecord:
         """One message of a conversation, on whatever branch."""
         with self._readers.snapshot() as db:

@@ -43,6 +43,18 @@ def path(
     return _filled(db, rows) if last != 0 else []
 
 
+def path_length(db: Database, conversation: Conversation) -> int:
+    """How many messages stand between a root and the active leaf, both counted."""
+    row = db.execute(
+        "WITH RECURSIVE up (id, parent_id) AS ("
+        " SELECT id, parent_id FROM message WHERE id = ?"
+        " UNION ALL SELECT m.id, m.parent_id FROM up"
+        " CROSS JOIN message AS m ON m.id = up.parent_id) SELECT count(*) FROM up",
+        (conversation.active_leaf_id,),
+    ).fetchone()
+    return int(row[0])
+
+
 def message(db: Database, conversation: Conversation, message_id: int) -> MessageRecord:
     return _filled(db, [_row(db, conversation.id, message_id)])[0]
 

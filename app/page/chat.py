@@ -10,11 +10,13 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
 import gradio as gr
 
+from app.chinese import converted
+from app.choices import Choices
 from app.jobs import Again, Continue, Job, JobView, Send
 from app.page.conversations import ConversationList
 from app.page.panes import EVERYTHING, LIVE, Update, items, show
@@ -202,7 +204,7 @@ class Chat:
         if whole:
             place = next((n for n, m in enumerate(path) if m.id == payload.id), len(path))
             num_shown = max(num_shown, len(path) - place + 1)
-        rows = self._rows(path, num_shown, job)
+        rows = self._rows(conversation, path, num_shown, job)
         window = items(
             rows,
             key=key,
@@ -215,17 +217,42 @@ class Chat:
         return {"head": self._shell.head(user_id, conversation), "window": window}
 
     def _rows(
-        self, path: list[MessageRecord], num_shown: int, job: Job | None
+        self,
+        conversation: Conversation,
+        path: list[MessageRecord],
+        num_shown: int,
+        job: Job | None,
     ) -> list[tuple[str, str]]:
         settled = [m for m in path if job is None or m.id != job.reply_id]
-        shown = self._transcript.items(settled[-num_shown:])
+        window = settled[-num_shown:]
+        shown = self._transcript.items(
+            window,
+            language=Choices.of(conversation).shown_language,
+            num_unread=self._num_unread(conversation, path, window),
+        )
         if len(path) > num_shown:
             shown.insert(0, ("earlier", self._transcript.earlier()))
         return shown
 
+    def _num_unread(
+        self,
+        conversation: Conversation,
+        path: Sequence[MessageRecord],
+        window: Sequence[MessageRecord],
+    ) -> int:
+        """How many messages of `window` were left out of what the latest answer was made from."""
+        runs = [message.generations[-1] for message in path if message.generations]
+        if not runs or not runs[-1].num_left_out or not window:
+            return 0
+        user_id, key = conversation.user_id, conversation.key
+        before = self._services.store.path_length(user_id, key) - len(path)
+        before += next(n for n, message in enumerate(path) if message.id == window[0].id)
+        return max(0, runs[-1].num_left_out - before)
+
     def _live(self, job: Job, live: LiveRendering, view: JobView) -> dict[str, object]:
         """The growing answer: finished blocks, the open one, and a line on what is going on."""
-        live.update(view.text)
+        language = Choices.of(job.task.conversation).shown_language
+        live.update(converted(view.text, language))
         return {
             "reply": job.reply_id,
             "key": job.key,

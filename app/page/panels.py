@@ -1,4 +1,4 @@
-"""The dialogs Safety and Models: one component that `assets/panels.js` paints, and its handlers.
+"""The dialogs: one component that `assets/panels.js` paints, and its handlers.
 
 Everybody may look; only the owner may change, and who it is comes from the request alone.
 """
@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from app.explain import explain
+from app.page.desk import Desk
 from app.page.models import ModelsPanel
 from app.page.panes import Update, show
 from app.page.payload import Payload, PayloadInvalid, user_of
@@ -27,7 +28,7 @@ from storage.records import OWNER_ID, NotFound
 PAINTED = ("panel", "head", "foot")
 _ON_LOAD = (
     "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
-    " events: ['panel', 'policy', 'model', 'fetch']})"
+    " events: ['panel', 'policy', 'model', 'fetch', 'desk']})"
 )
 
 log = logging.getLogger("corral.page")
@@ -47,22 +48,29 @@ class Panels:
         self._shell = shell
         self._safety = SafetyPanel(services, templates)
         self._models = ModelsPanel(services, templates)
+        self._desk = Desk(services, templates)
         self._count = itertools.count(1)
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
         """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
-        for name in ("panel", "policy", "model", "fetch"):
+        for name in ("panel", "policy", "model", "fetch", "desk"):
             getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
 
     async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
         """Show a dialog; with `on`, because a change of model is being followed."""
 
         def view(user_id: int, payload: Payload) -> dict[str, object]:
+            if payload.mode in self._desk:
+                return self._desk.view(user_id, payload)
             if payload.mode == "models":
                 return self._models.value(user_id, followed=payload.on)
             return self._safety.value(user_id)
 
         return await self._told(event, request, view)
+
+    async def desk(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Do what a control of a dialog on a conversation or answer asks."""
+        return await self._told(event, request, self._desk.act)
 
     async def policy(self, event: gr.EventData, request: gr.Request) -> Update:
         """Take a ready-made policy, or an own one as JSON."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from app.chinese import converted
 from app.explain import Explanation, explain, explain_status, explain_verdict
 from app.page.panes import Item
 from app.page.templates import Templates
@@ -61,16 +62,24 @@ class Transcript:
         self._strings = templates.strings
         self._renderer = renderer
 
-    def items(self, path: Sequence[MessageRecord]) -> list[Item]:
-        """One item a message; a reply needs the prompt before it to explain a refusal."""
+    def items(
+        self, path: Sequence[MessageRecord], *, language: str = "", num_unread: int = 0
+    ) -> list[Item]:
+        """One item a message; a reply needs the prompt before it to explain a refusal.
+
+        Answers are shown in the Chinese script of `language`. After the first `num_unread` messages
+        a line says that the model did not read them for the latest answer.
+        """
         rows: list[Item] = []
         prompt: MessageRecord | None = None
-        for record in path:
+        for place, record in enumerate(path):
+            if place and place == num_unread:
+                rows.append(("unread", self._templates.render("unread")))
             if record.role == "user":
                 prompt = record
                 rows.append((f"m{record.id}", self._prompt(record)))
             elif record.role == "assistant":
-                rows.append((f"m{record.id}", self._reply(record, prompt)))
+                rows.append((f"m{record.id}", self._reply(record, prompt, language)))
         return rows
 
     def earlier(self) -> str:
@@ -86,7 +95,10 @@ class Transcript:
             **_neighbours(record),
         )
 
-    def _reply(self, record: MessageRecord, prompt: MessageRecord | None) -> str:
+    def _reply(
+        self, record: MessageRecord, prompt: MessageRecord | None, language: str = ""
+    ) -> str:
+        text = converted(record.content, language)
         generation = record.generations[-1] if record.generations else None
         broken = record.status in ("stopped", "interrupted", "streaming")
         by_length = (
@@ -97,7 +109,8 @@ class Transcript:
         return self._templates.render(
             "reply",
             record=record,
-            html=Markup(self._renderer.html(record.content)) if record.content else "",
+            html=Markup(self._renderer.html(text)) if text else "",
+            text=text,
             notice=self._notice(record, prompt),
             ending=self._ending(record, by_length),
             shield=self._shield(record, prompt.verdicts if prompt else ()),

@@ -37,6 +37,7 @@ BY_OBJECT: dict[str, Call] = {
     "pin": lambda s, u, k, p, r: s.pin(u, k, True),
     "trash": lambda s, u, k, p, r: s.trash(u, k),
     "restore": lambda s, u, k, p, r: s.restore(u, k),
+    "path_length": lambda s, u, k, p, r: s.path_length(u, k),
     "path": lambda s, u, k, p, r: s.path(u, k, leaf_id=r, last=40),
     "message": lambda s, u, k, p, r: s.message(u, k, r),
     "select_version": lambda s, u, k, p, r: s.select_version(u, k, p),
