@@ -58,7 +58,7 @@ class Services:
         self.settings = settings
         self.closing = Event()
         self.started_at = time.time()
-        self.library = Library.load(settings.language)
+        self.library = Library.load()
         self.model = settings.model  # the name of the one that answers, or is being loaded
         self.model_wanted = settings.model  # the name that was chosen last
         self.model_error: Exception | None = None  # why the last change of model did not happen
