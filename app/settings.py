@@ -110,7 +110,11 @@ class Settings:
         low=0,
         high=4_000_000,
     )
-    language: str = _setting("en", "Language of the page.", pattern=r"en")
+    language: str = _setting(
+        "auto",
+        "Language of the page; auto is each browser's own.",
+        pattern=r"auto|en|zh-Hans|zh-Hant",
+    )
     theme: str = _setting("auto", "Colours of the page.", pattern=r"auto|light|dark")
     hosts: tuple[str, ...] = _setting(
         (),

@@ -20,7 +20,7 @@
   function fire(name, data = {}) {
     if (!state.trigger) return;
     const query = byId('find') ? byId('find').value.trim() : '';
-    state.trigger(name, { query, mode: state.mode, last: state.last, ...data });
+    state.trigger(name, { query, mode: state.mode, last: state.last, language: language(), ...data });
   }
 
   let refreshing = 0;
@@ -506,6 +506,20 @@
     older: () => fire('listing', { last: document.querySelectorAll('#listing .conv').length + 200 }),
   };
 
+  // -- language: the one chosen here, else the first of the browser's that there is --------------
+
+  function language() {
+    const there = document.querySelector('meta[name="corral-languages"]').content.split(' ');
+    let wanted = [];
+    try { wanted = [localStorage.getItem('corral-language') || '']; } catch { /* as the browser says */ }
+    for (const name of [...wanted, ...navigator.languages]) {
+      const traditional = /^zh-(hant|tw|hk|mo)/i.test(name) ? 'zh-Hant' : 'zh-Hans';
+      const found = /^zh\b/i.test(name) ? traditional : name.split('-')[0].toLowerCase();
+      if (there.includes(found)) return found;
+    }
+    return there[0];
+  }
+
   // -- light and dark ------------------------------------------------------------------------
 
   function theme(chosen) {
@@ -564,6 +578,12 @@
       }
     });
 
+    document.addEventListener('change', (event) => {
+      if (event.target.id !== 'language') return;
+      try { localStorage.setItem('corral-language', event.target.value); } catch { return; }
+      location.reload();
+    });
+
     document.addEventListener('scroll', (event) => {
       if (event.target.id !== 'scroll') return;
       state.stuck = atEnd();
@@ -590,6 +610,11 @@
 
   function begin(part) {
     if (part.trigger) { bridge = part; return ready(); }
+    if (part.fixed) {
+      const given = document.querySelector(`template[data-fixed="${part.fixed}"][lang="${language()}"]`);
+      part.element.replaceChildren(given.content.cloneNode(true));
+      return ready();
+    }
     const draw = () => {
       const { value } = part.props;
       if (value && typeof value === 'object') paint[part.pane](part.element, value);
@@ -607,6 +632,7 @@
       return;
     }
     words = JSON.parse(byId('words').dataset.words);
+    document.documentElement.lang = language();
     // Gradio's own <main> holds everything; ours is what stands beside the list.
     for (const outer of document.querySelectorAll('main')) outer.setAttribute('role', 'none');
     byId('side').setAttribute('role', 'navigation');

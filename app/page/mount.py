@@ -5,15 +5,18 @@ Gradio's own conveniences that would store, share or publish something are all o
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from markupsafe import Markup
 
 from app.page.chat import Chat
 from app.page.conversations import ConversationList
 from app.page.front import Front
+from app.page.meter import Meter, meter_pane
 from app.page.panels import PAINTED, Panels, panel_pane
 from app.page.panes import EVERYTHING, FOOT, LIVE, SIDE, Panes, fixed, pane
 from app.page.shell import Shell
@@ -22,8 +25,9 @@ from app.page.templates import Templates
 from app.page.theme import theme
 from app.render import Renderer
 from app.services import Services
+from app.settings import Settings
 from app.static_files import StaticFiles
-from app.strings import Strings
+from app.strings import Strings, speaking
 
 # The script calls trigger(name, data); Gradio knows the names from this line.
 _BRIDGE = (
@@ -41,7 +45,7 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
     strings = Strings.load(services.settings.language)
     templates = Templates(strings)
     blocks = build(services, templates)
-    app.add_middleware(Front, tags=_front(templates, services.settings.theme))
+    app.add_middleware(Front, tags=_front(templates, services.settings))
     gr.mount_gradio_app(
         app,
         blocks,
@@ -74,17 +78,17 @@ def build(services: Services, templates: Templates) -> gr.Blocks:
     with blocks:
         with gr.Column(elem_id="app"):
             with gr.Column(elem_id="side"):
-                fixed(shell.side(), "side-top")
+                fixed("side-top")
                 listing, foot = pane("listing"), pane("foot")
             with gr.Column(elem_id="main"):
                 head = pane("head")
                 with gr.Column(elem_id="scroll"):
                     window, live = pane("window"), pane("live")
-                fixed(shell.composer(), "compose")
+                fixed("compose")
                 panel = panel_pane()
         note = pane("note")
         bridge = gr.HTML(html_template="", js_on_load=_BRIDGE, elem_id="bridge", visible="hidden")
-        panes = Panes(listing, head, window, live, foot, note, panel)
+        panes = Panes(listing, head, window, live, foot, note, panel, meter_pane())
         _connect(bridge, panes, services, templates, shell)
     blocks.state_session_capacity = MAX_SESSIONS
     blocks.max_threads = MAX_EVENTS_AT_ONCE
@@ -119,17 +123,30 @@ def _connect(
         outputs = [getattr(panes, pane_name) for pane_name in painted]
         for name in names:
             getattr(bridge, name)(getattr(handlers, name), outputs=outputs, **options)
+    Meter(services, templates).connect(panes.meter, **options)
     panels = Panels(services, templates, shell=shell)
     panels.connect(panes.panel, [getattr(panes, name) for name in PAINTED], **options)
 
 
-def _front(templates: Templates, colours: str) -> str:
-    """Our stylesheet and script, under addresses that change with what is in them."""
+def _front(templates: Templates, settings: Settings) -> str:
+    """Our stylesheet and script, under addresses that change with what is in them.
+
+    The parts of the page that never change are here in every language, and the script takes one.
+    """
     files = StaticFiles()
+    parts = []
+    for language in templates.strings.by_language:
+        speaking(language)
+        words = json.dumps(templates.strings.section("page.js."), ensure_ascii=False)
+        parts.append(("side-top", language, Markup(templates.render("side"))))
+        parts.append(("compose", language, Markup(templates.render("composer", words=words))))
+    speaking("")
     return templates.render(
         "front",
-        theme=colours,
-        styles=[files.url("corral.css"), files.url("panels.css")],
-        scripts=[files.url("corral.js"), files.url("panels.js")],
+        theme=settings.theme,
+        languages=[*templates.strings.by_language],
+        parts=parts,
+        styles=[files.url("corral.css"), files.url("panels.css"), files.url("desk.css")],
+        scripts=[files.url("corral.js"), files.url("panels.js"), files.url("desk.js")],
         icon=files.url("icons/favicon.svg"),
     )

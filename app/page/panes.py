@@ -17,6 +17,7 @@ Item = tuple[str, str]  # stable id, HTML with one root element
 Update = Any  # what Gradio takes: one value a pane, in the order of a handler's panes
 
 _ON_LOAD = "(window.corral = window.corral || []).push({pane: '%s', element, props, watch})"
+_FIXED = "(window.corral = window.corral || []).push({fixed: '%s', element})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Panes:
     foot: gr.HTML
     note: gr.HTML
     panel: gr.HTML
+    meter: gr.HTML
 
 
 # What the handlers of a kind return, in this order. Gradio builds a component anew for each pane
@@ -51,9 +53,15 @@ def pane(name: str) -> gr.HTML:
     )
 
 
-def fixed(html: str, name: str) -> gr.HTML:
-    """A part of the page that never changes and holds no text of users or models."""
-    return gr.HTML(html, js_on_load=None, elem_id=name, apply_default_css=False, padding=False)
+def fixed(name: str) -> gr.HTML:
+    """A part that never changes: the script takes it from the page's head, in its language."""
+    return gr.HTML(
+        html_template="",
+        js_on_load=_FIXED % name,
+        elem_id=name,
+        apply_default_css=False,
+        padding=False,
+    )
 
 
 def show(names: Sequence[str], **values: object) -> Update:

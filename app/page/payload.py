@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import gradio as gr
 
+from app.strings import speaking
+
 MAX_KEY_CHARS = 64
 MAX_SHORT_CHARS = 500  # titles, searches
 MAX_WINDOW = 2_000  # messages
@@ -34,10 +36,14 @@ class Payload:
 
     @classmethod
     def of(cls, event: gr.EventData) -> Payload:
-        """Read and check the data of an event. Raises `PayloadInvalid`."""
+        """Read and check the data of an event; what its handler says is in the page's language.
+
+        Raises `PayloadInvalid`.
+        """
         data = event._data
         if not isinstance(data, dict):
             raise PayloadInvalid("not an object")
+        speaking(_text(data, "language", MAX_KEY_CHARS))
         return cls(
             key=_text(data, "key", MAX_KEY_CHARS) or None,
             id=_whole(data, "id"),

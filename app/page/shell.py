@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
 from pathlib import Path
 
+from app.choices import Choices
 from app.explain import Explanation, explain
 from app.page.panes import items
 from app.page.templates import Templates
 from app.services import Services
+from app.strings import LANGUAGES
 from safety.policy import PRESETS
 from storage.records import OWNER_ID, Conversation
 
@@ -25,27 +26,22 @@ class Shell:
         self._say = templates.strings.say
         self._notes = itertools.count(1)
 
-    def side(self) -> str:
-        """The fixed top of the side panel."""
-        return self._templates.render("side")
-
-    def composer(self) -> str:
-        """The fixed box to write in, with the words that the script needs."""
-        words = json.dumps(self._templates.strings.section("page.js."), ensure_ascii=False)
-        return self._templates.render("composer", words=words)
-
     def head(self, user_id: int, conversation: Conversation | None) -> dict[str, object]:
         """Title and chips. Reads the user's policy from the store: not on the event loop."""
         policy = self._services.policy(user_id).name
         own = self._say("page.policy.own")
         name = self._say(f"page.policy.{policy}") if policy in PRESETS else own
         title = (conversation.title if conversation else "") or self._say("page.list.untitled")
+        choices = Choices.of(conversation) if conversation else Choices()
+        session = choices.persona or self._say(f"session.preset.{choices.preset}")
         html = self._templates.render(
             "head",
             title=title,
             key=conversation.key if conversation else "",
             guard=self._say("page.head.guard", name=name),
             open_safety=self._say("panels.open_safety", name=name),
+            session=session,
+            session_label=self._say("session.open", name=session),
         )
         return items([("head", html)], title=title)
 
@@ -75,7 +71,13 @@ class Shell:
         if store.full:
             lines.append(self._say("page.foot.full"))
         html = self._templates.render(
-            "foot", state=state, info=info, headline=headline, lines=[*filter(None, lines)]
+            "foot",
+            state=state,
+            info=info,
+            headline=headline,
+            lines=[*filter(None, lines)],
+            languages=LANGUAGES,
+            spoken=self._templates.strings.language,
         )
         return items([("foot", html)])
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
-from app.strings import FOLDER, StringMissing, Strings, read_language
+from app.strings import (
+    FOLDER,
+    LANGUAGES,
+    SOURCE_LANGUAGE,
+    StringMissing,
+    Strings,
+    read_language,
+    speaking,
+)
 
 
 @pytest.fixture
@@ -55,5 +65,25 @@ def test_unknown_languages_and_double_keys_are_refused(folder: Path) -> None:
         read_language(folder / "en")
 
 
-def test_the_shipped_files_load() -> None:
-    assert len(list(Strings.load("en", FOLDER))) > 0
+def test_a_page_is_answered_in_its_own_language(folder: Path) -> None:
+    strings = Strings("en", {name: read_language(folder / name) for name in ("en", "fr")})
+
+    def said(language: str) -> str:
+        speaking(language)
+        return strings.say("a.hello", name="x")
+
+    spoken = {language: copy_context().run(said, language) for language in ("fr", "en", "", "xx")}
+    assert spoken == {"fr": "Bonjour x !", "en": "Hello x!", "": "Hello x!", "xx": "Hello x!"}
+    assert strings.language == "en"
+
+
+@pytest.mark.parametrize("language", [name for name in LANGUAGES if name != SOURCE_LANGUAGE])
+def test_no_sentence_is_missing_in_a_translation(language: str) -> None:
+    source, own = read_language(FOLDER / SOURCE_LANGUAGE), read_language(FOLDER / language)
+    assert sorted(set(source) - set(own)) == [], f"these keys are missing in {language}"
+    assert sorted(set(own) - set(source)) == [], f"these keys of {language} are not in English"
+    params = {key: sorted(set(re.findall(r"\{[a-z_]+\}", text))) for key, text in source.items()}
+    other = {key: sorted(set(re.findall(r"\{[a-z_]+\}", text))) for key, text in own.items()}
+    assert other == params
+    empty = [key for key, text in own.items() if bool(text) != bool(source[key])]
+    assert empty == []
