@@ -18,6 +18,7 @@ Errors, all raised before the first chunk unless noted::
     ├── ContextFull                the prompt alone is longer than the context
     ├── SamplingInvalid            a sampling value outside its range
     ├── ServerUnreachable          (also in mid-stream) a remote engine does not answer
+    ├── ServerRefused              a remote engine answers, but not to this: a key, a model's name
     └── EngineClosed               (also in mid-stream) the engine was shut down
 """
 
@@ -87,6 +88,10 @@ class SamplingInvalid(EngineError, ValueError):
 
 class ServerUnreachable(EngineError):
     """A remote engine does not answer."""
+
+
+class ServerRefused(EngineError):
+    """A remote engine answers, but refuses: it wants a key, or does not know the model."""
 
 
 class EngineClosed(EngineError):
@@ -240,6 +245,16 @@ class EngineInfo:
     precision: str
     chat: bool = True  # False: a base model, which completes rather than chats
     note: str = ""  # one sentence the owner should know, for example a fallback that was taken
+    leaves_to: str = ""  # host that prompts are sent to; "": they stay on this machine
+
+
+@runtime_checkable
+class Decoding(Protocol):
+    """What an engine may offer besides: token ids as the text that they stand for."""
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Control tokens give nothing. Raises `PromptEmpty` for ids that the model lacks."""
+        ...
 
 
 @runtime_checkable
@@ -249,8 +264,8 @@ class Retracing(Protocol):
     def retrace(self, prompt: Prompt, *, num_alternatives: int = 10) -> Sequence[TokenLogprob]:
         """One entry for each token of the reply that `prompt` opens, with likely alternatives.
 
-        The texts joined are `prompt.reply_prefix`. Nothing is drawn or kept. Blocks. Raises
-        `EngineError`.
+        The texts joined are `prompt.reply_prefix`. Of a prompt without messages there is one for
+        each token but the first. Nothing is drawn or kept. Blocks. Raises `EngineError`.
         """
         ...
 

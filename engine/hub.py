@@ -145,7 +145,7 @@ class Hub:
         except OSError:
             raise
         except Exception as error:
-            if not _is_transport(error):
+            if not is_transport(error):
                 raise
             raise ServerUnreachable(
                 f"The model hub does not answer ({type(error).__name__}). Check the network and "
@@ -173,7 +173,7 @@ def _gated(name: str, endpoint: str) -> str:
     )
 
 
-def _is_transport(error: Exception) -> bool:
+def is_transport(error: Exception) -> bool:
     """Whether a client's error is about the way to the server (httpx and its successor)."""
     return any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
 
