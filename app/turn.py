@@ -15,13 +15,14 @@ from typing import Literal, TypeVar
 
 import psutil
 
-from app.context import Fitted, Overflow, fit, own_ids
+from app.context import Fitted, Overflow, fit, own_ids, reserved, with_draft
+from app.judging import code_decision, judged_prompt, judged_reply
 from app.parts import Part, PartCancelled
 from engine.base import Chunk, Engine, EngineInfo, Prompt, Sampling, Statistics
-from safety.base import Guard, Verdict
+from safety.base import Guard
 from safety.gate import Check, Gate, Mode, Release
 from safety.policy import Decision, Policy
-from storage.records import Conversation, Generation, Stage, Status, Turn, VerdictRecord
+from storage.records import Conversation, Generation, Status, Turn
 from storage.store import Store
 
 T = TypeVar("T")
@@ -81,6 +82,13 @@ class Task:
     instructions: str | None = None
     overflow: Overflow = "drop"
     begun: Begun | None = None
+    override: bool = False  # somebody asked to see what the guard had stopped: warn instead
+    keeps_withheld: bool = False
+
+    @property
+    def judged_by(self) -> Policy:
+        """The policy that holds for this turn."""
+        return self.policy.overridden() if self.override else self.policy
 
 
 @dataclass(slots=True)
@@ -96,6 +104,8 @@ class _Draft:
     num_left_out: int = 0
     checks: Sequence[Check] = ()
     blocked: bool = False
+    shown: str = ""
+    withheld: str = ""
 
 
 def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
@@ -112,12 +122,14 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
     error_code = ""
     try:
         guard = yield from _awaited(means.guard, cancel)
+        ahead = _Ahead(task, means, draft, cancel)
         if (yield from _refused(task, means.store, guard)):
+            ahead.close()
             status = "blocked"
         else:
             engine = yield from _awaited(means.engine, cancel)
             info = engine.info()
-            yield from _write(task, means.store, engine, guard, draft, cancel)
+            yield from _write(task, means.store, ahead.chunks(engine), guard, draft)
             status = _status(draft, means.closing)
     except PartCancelled:
         status = "interrupted" if means.closing.is_set() else "stopped"
@@ -127,11 +139,18 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
         log.warning("turn %d ended by %s", reply.id, error_code, exc_info=error)
     finally:
         # Also when the caller closes this generator: the reply must not stay "streaming".
+        override = task.override
+        text = draft.kept + draft.shown
+        verdicts, events = judged_reply(
+            means.store, reply.id, text, draft.checks, task.judged_by, override=override
+        )
         means.store.finish_reply(
             reply.id,
             status=status,
             generation=_generation(task, draft, info, error_code),
-            verdicts=_reply_verdicts(draft, task.policy),
+            verdicts=verdicts,
+            events=events,
+            withheld=draft.withheld,
             error_code=error_code,
         )
     yield Step("ended", num_new=len(draft.ids), status=status, error_code=error_code)
@@ -146,43 +165,85 @@ def _refused(task: Task, store: Store, guard: Guard) -> Generator[Step, None, bo
     """Judge the prompt and record the verdict; true if the policy refuses it."""
     yield Step("judging")
     prompt = task.turn.prompt
-    decision = task.policy.decide(guard.judge(prompt.content), "prompt")
-    store.add_verdict(prompt.id, _verdict_record("prompt", decision, task.policy))
-    refused = decision.action == "block"
+    policy = task.judged_by
+    decision = policy.decide(guard.judge(prompt.content), "prompt")
+    refused = judged_prompt(
+        store, prompt.id, prompt.content, decision, policy, override=task.override
+    )
     store.set_status(prompt.id, "blocked" if refused else "done")
     return refused
 
 
+class _Ahead:
+    """The engine's answer to a prompt, asked for at once where the engine is there.
+
+    So the prompt is read while the guard judges it. Nothing of the answer is looked at before the
+    guard has let the prompt pass; an engine that only begins when it is looked at begins then.
+    """
+
+    def __init__(self, task: Task, means: Means, draft: _Draft, cancel: Event) -> None:
+        self._task, self._store, self._draft, self._cancel = task, means.store, draft, cancel
+        self._begun: Iterator[Chunk] | None = None
+        self._engine = means.engine.peek()
+        self._error: Exception | None = None
+        if self._engine is not None:
+            try:
+                self._begun = self._begin(self._engine)
+            except Exception as error:  # it is told once the prompt has passed
+                self._error = error
+
+    def chunks(self, engine: Engine) -> Iterator[Chunk]:
+        """The answer of `engine`. Raises what beginning it raised."""
+        if engine is self._engine and self._error is not None:
+            raise self._error
+        if engine is not self._engine or self._begun is None:
+            self.close()  # another engine took over meanwhile
+            self._begun = self._begin(engine)
+        return self._begun
+
+    def close(self) -> None:
+        """Want no answer."""
+        if (close := getattr(self._begun, "close", None)) is not None:
+            close()
+
+    def _begin(self, engine: Engine) -> Iterator[Chunk]:
+        task, draft = self._task, self._draft
+        draft.system_prompt = _instructions(task)
+        fitted = _fitted(task, self._store, engine)
+        draft.num_left_out = fitted.num_left_out
+        begun = task.begun.text if task.begun else ""
+        return engine.stream(
+            Prompt(
+                messages=fitted.messages,
+                reply_prefix=draft.kept + begun,
+                reply_ids=draft.given or own_ids(task.turn.reply, engine.info().fingerprint),
+            ),
+            task.sampling,
+            cancel=self._cancel,
+            scope=cache_scope(task.conversation.user_id, task.conversation.key),
+        )
+
+
 def _write(
-    task: Task, store: Store, engine: Engine, guard: Guard, draft: _Draft, cancel: Event
+    task: Task, store: Store, chunks: Iterator[Chunk], guard: Guard, draft: _Draft
 ) -> Iterator[Step]:
-    """Read the context, write the reply, and let through what the gate lets through."""
+    """Write the reply, and let through what the gate lets through."""
     yield Step("reading")
-    prompt_text, policy = task.turn.prompt.content, task.policy
-    draft.system_prompt = _instructions(task)
-    fitted = _fitted(task, store, engine)
-    draft.num_left_out = fitted.num_left_out
+    prompt_text, policy = task.turn.prompt.content, task.judged_by
     begun = task.begun.text if task.begun else ""
 
     def judge(reply_so_far: str) -> Decision:
-        return policy.decide(guard.judge(prompt_text, reply_so_far), "reply")
+        decision = policy.decide(guard.judge(prompt_text, reply_so_far), "reply")
+        code = None if decision.blocks else code_decision(reply_so_far, policy)
+        return code if code is not None and code.blocks else decision
 
-    gate = Gate(judge, mode=task.gate_mode, already=draft.kept)
-    chunks = engine.stream(
-        Prompt(
-            messages=fitted.messages,
-            reply_prefix=draft.kept + begun,
-            reply_ids=draft.given or own_ids(task.turn.reply, engine.info().fingerprint),
-        ),
-        task.sampling,
-        cancel=cancel,
-        scope=cache_scope(task.conversation.user_id, task.conversation.key),
-    )
+    gate = Gate(judge, mode=task.gate_mode, already=draft.kept, keeps_withheld=task.keeps_withheld)
 
     def let_through(releases: Sequence[Release], chunk: Chunk) -> Step:
         text = "".join(release.text for release in releases)
         if text:
             store.append(task.turn.reply.id, text)
+            draft.shown += text
         return Step(
             "writing" if draft.ids else "reading",
             text=text,
@@ -206,6 +267,7 @@ def _write(
         # However the stream ended, what is still held gets its verdict and, if good, is kept.
         closing_step = let_through(gate.finish(), Chunk())
         draft.checks, draft.blocked = tuple(gate.checks), gate.closed
+        draft.withheld = gate.withheld
         if (close := getattr(chunks, "close", None)) is not None:
             close()  # frees the row at once when the gate ended the answer
     yield closing_step
@@ -215,11 +277,11 @@ def _fitted(task: Task, store: Store, engine: Engine) -> Fitted:
     info, conversation = engine.info(), task.conversation
     path = store.path(conversation.user_id, conversation.key, leaf_id=task.turn.prompt.id)
     return fit(
-        path,
+        with_draft(path[:-1], path[-1].content),  # it may not have been judged yet
         system_prompt=_instructions(task),
         count_tokens=engine.count_tokens,
         context_length=info.context_length,
-        num_reserved=min(task.sampling.max_new_tokens, info.context_length // 4),
+        num_reserved=reserved(task.sampling.max_new_tokens, info.context_length),
         fingerprint=info.fingerprint,
         overflow=task.overflow,
     )
@@ -269,37 +331,9 @@ def _generation(
         error_code=error_code,
         from_char=len(draft.kept) + len(task.begun.text if task.begun else ""),
         num_left_out=draft.num_left_out,
-        token_ids=(*draft.given, *draft.ids),
+        # Of a cut answer none: they would spell what was held back.
+        token_ids=() if draft.blocked else (*draft.given, *draft.ids),
         system_prompt=draft.system_prompt,
-        num_given=len(draft.given),
+        num_given=0 if draft.blocked else len(draft.given),
         memory_bytes=psutil.Process().memory_info().rss,
-    )
-
-
-def _reply_verdicts(draft: _Draft, policy: Policy) -> list[VerdictRecord]:
-    """One record a check; the last one is the verdict on the whole reply."""
-    records = []
-    for number, check in enumerate(draft.checks, start=1):
-        stage: Stage = "final" if number == len(draft.checks) else "partial"
-        records.append(_verdict_record(stage, check.decision, policy, check.upto_char))
-    return records
-
-
-def _verdict_record(
-    stage: Stage, decision: Decision, policy: Policy, upto_char: int = 0
-) -> VerdictRecord:
-    verdict = decision.verdict or Verdict(decision.score)
-    return VerdictRecord(
-        stage=stage,
-        guard=verdict.guard,
-        guard_version=verdict.version,
-        action=decision.action,
-        score=decision.score,
-        category=decision.category,
-        threshold=decision.threshold,
-        scores=dict(verdict.scores),
-        policy_version=policy.version,
-        reason=verdict.failed,
-        upto_char=upto_char,
-        seconds=verdict.seconds,
     )

@@ -7,6 +7,7 @@ one that cannot be read, is *not checked*, which is shown as such.
 
 from __future__ import annotations
 
+import ast
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ State = Literal["checked", "flagged", "not checked"]
 _CERTAINTY: Mapping[str, float] = {"low": 0.4, "medium": 0.7, "high": 0.95}
 _KNOWN_BAD = "```python\nimport os\nos.system('rm ' + name)\n```\n```c\ngets(line);\n```"
 _MAX_CODE = 200_000  # characters of a block
+_MAX_DROPPED = 30  # lines at the end of a growing block that need not parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,9 @@ def _check_block(block: CodeBlock) -> BlockReport:
     found = list(check_lines(block.code, block.language))
     reason = ""
     if block.language == "python":
+        code = _without_prompts(block.code)
         try:
-            found += check_python(_without_prompts(block.code))
+            found += check_python(code if block.closed else _complete(code))
         except SyntaxError:
             reason = "not complete Python"
     elif block.language not in PATTERNS:
@@ -56,6 +59,30 @@ def _check_block(block: CodeBlock) -> BlockReport:
         ordered = tuple(unique[key] for key in sorted(unique))
         return BlockReport(block, "flagged", ordered, reason)
     return BlockReport(block, "not checked" if reason else "checked", reason=reason)
+
+
+def _complete(code: str) -> str:
+    """As much of a program that is still being written as can be read: the last lines go."""
+    lines = code.split("\n")
+    for num_dropped in range(min(_MAX_DROPPED, len(lines))):
+        part = "\n".join(lines[: len(lines) - num_dropped])
+        try:
+            ast.parse(part)
+        except SyntaxError:
+            continue
+        return part
+    return code
+
+
+def judge_code(text: str) -> Verdict | None:
+    """The verdict on the fenced code of a reply; None where there is none."""
+    started = time.perf_counter()
+    if not (reports := check_code(text)):
+        return None
+    certainty = max((_CERTAINTY[f.severity] for r in reports for f in r.findings), default=0.0)
+    scores = {"insecure_code": certainty} if certainty else {}
+    seconds = time.perf_counter() - started
+    return Verdict(0.0, scores, CodeGuard.name, CodeGuard.version, seconds)
 
 
 def _without_prompts(code: str) -> str:
@@ -79,9 +106,5 @@ class CodeGuard:
 
     def judge(self, prompt: str, reply: str | None = None) -> Verdict:
         """Judge the blocks of a reply; a prompt is the user's own code and passes."""
-        started = time.perf_counter()
-        reports = check_code(reply) if reply is not None else []
-        certainty = max((_CERTAINTY[f.severity] for r in reports for f in r.findings), default=0.0)
-        scores = {"insecure_code": certainty} if certainty else {}
-        seconds = time.perf_counter() - started
-        return Verdict(0.0, scores, self.name, self.version, seconds)
+        verdict = judge_code(reply) if reply is not None else None
+        return verdict or Verdict(0.0, {}, self.name, self.version)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 
 from app.jobs import Jobs
@@ -89,6 +89,7 @@ class WordGuard:
     words: Sequence[str] = ("forbidden",)
     name: str = "words"
     version: str = "1"
+    category: str = "violent_crimes"
     judged: list[tuple[str, str | None]] = field(default_factory=list)
 
     def judge(self, prompt: str, reply: str | None = None) -> Verdict:
@@ -97,7 +98,7 @@ class WordGuard:
         hit = any(word in text for word in self.words)
         return Verdict(
             0.99 if hit else 0.01,
-            {"violent_crimes": 0.99 if hit else 0.01},
+            {self.category: 0.99 if hit else 0.01},
             self.name,
             self.version,
         )
@@ -152,10 +153,12 @@ class Bench:
         )
         self.gate_mode = gate_mode
         self.sampling = sampling
+        self.task: dict[str, object] = {}  # fields of a task that differ from these
         self.jobs = Jobs(store, task_for=self.task_for, run=self.run, closing=self.closing)
 
     def task_for(self, conversation: Conversation, turn: Turn) -> Task:
-        return Task(conversation, turn, DEFAULT_POLICY, self.sampling(), self.gate_mode)
+        task = Task(conversation, turn, DEFAULT_POLICY, self.sampling(), self.gate_mode)
+        return replace(task, **self.task)  # type: ignore[arg-type]  # fields of a task
 
     def run(self, task: Task, cancel: Event) -> Iterator[Step]:
         return take_turn(task, self.means, cancel=cancel)
