@@ -1,23 +1,18 @@
 """Which models there are to choose from, and the change from one to another.
 
-Reads small files only; nothing is loaded or fetched here.
+Reads small files and headers only; nothing is loaded or fetched here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from app.settings import Settings
 from engine.base import DeviceOutOfMemory, Engine, EngineError
-from engine.catalog import (
-    BUILT_IN,
-    BUILT_IN_FOLDER,
-    Purpose,
-    installed,
-    known,
-)
+from engine.catalog import BUILT_IN, BUILT_IN_FOLDER, Purpose, installed, known
 from engine.config import LlamaConfig, load_config
 from engine.stores import Stores, find
 
@@ -29,12 +24,16 @@ class ModelBusy(Exception):
     """A model is being loaded just now; another one cannot be chosen before that has ended."""
 
 
+class ModelUnloaded(Exception):
+    """The model was unloaded to give its memory back; another one, or the same, can be chosen."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
     """A model on this machine. `problem`: why it cannot be loaded, one sentence, or ""."""
 
     name: str  # what `Services.use_model` takes
-    folder: Path
+    path: Path  # a folder, or one GGUF file
     num_parameters: int = 0
     context_length: int = 0
     stored_bytes: int = 0
@@ -44,48 +43,66 @@ class ModelChoice:
 
 
 def model_choices(settings: Settings, *, stores: Stores | None = None) -> list[ModelChoice]:
-    """The built-in model, the one named at the start, what lies in the data folder and the hub's.
+    """The built-in model, the one named at the start, what lies in the data folder and elsewhere.
 
-    Reads each one's `config.json`; a folder that Corral cannot run stays in the list, with why.
+    Reads each one's config or header; what Corral cannot run stays in the list, with why.
     """
     found = {BUILT_IN: BUILT_IN_FOLDER}
     given = Path(settings.model).expanduser()
-    if settings.model != BUILT_IN and given.is_absolute() and given.is_dir():
+    if settings.model != BUILT_IN and given.is_absolute() and given.exists():
         found[settings.model] = given
     others = [(each.name, each.path) for each in find(stores)]
-    for name, folder in (*installed(settings.data / "models"), *others):
-        found.setdefault(name, folder)
-    return [_choice(name, folder) for name, folder in found.items()]
+    for name, path in (*installed(settings.data / "models"), *others):
+        found.setdefault(name, path)
+    return [_choice(name, path) for name, path in found.items()]
 
 
-def _choice(name: str, folder: Path) -> ModelChoice:
+def _choice(name: str, path: Path) -> ModelChoice:
     about = known(name)
     purpose: Purpose = about.purpose if about else "chat"
     try:
-        config, _ = load_config(folder)
+        config = _config_of(path)
     except EngineError as error:
-        return ModelChoice(name, folder, purpose=purpose, problem=str(error))
+        return ModelChoice(name, path, purpose=purpose, problem=str(error))
     return ModelChoice(
         name,
-        folder,
+        path,
         config.num_parameters,
         config.context_length,
-        stored_bytes(folder),
+        stored_bytes(path),
         purpose,
         config=config,
     )
 
 
-def stored_bytes(folder: Path) -> int:
-    """How much the weights in `folder` take on the disk."""
-    return sum(file.stat().st_size for file in folder.glob("*.safetensors") if file.is_file())
+def _config_of(path: Path) -> LlamaConfig:
+    """The config of a model; of a GGUF file or an adapter from its own header. Imports torch then.
+
+    Raises `EngineError`.
+    """
+    if (path / "config.json").is_file():
+        return load_config(path)[0]
+    return _config_in_header(path, path.stat().st_mtime_ns)
 
 
-def fits_beside(folder: Path, device: str) -> bool:
-    """Whether the model in `folder` surely fits what is free now. Imports torch."""
+@lru_cache(maxsize=64)  # a header with its vocabulary takes a while to read
+def _config_in_header(path: Path, _changed_ns: int) -> LlamaConfig:
+    from engine.checkpoint import open_checkpoint
+
+    return open_checkpoint(path).config
+
+
+def stored_bytes(path: Path) -> int:
+    """How much the weights of a folder, or of one file, take on the disk."""
+    files = path.glob("*.safetensors") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def fits_beside(path: Path, device: str) -> bool:
+    """Whether the model at `path` surely fits what is free now. Imports torch."""
     from engine.device import choose_device, free_bytes
 
-    return stored_bytes(folder) * _BYTES_PER_STORED_BYTE < free_bytes(choose_device(device))
+    return stored_bytes(path) * _BYTES_PER_STORED_BYTE < free_bytes(choose_device(device))
 
 
 def take_over(

@@ -20,7 +20,7 @@ from app.credentials import Credentials
 from app.downloads import Downloads
 from app.jobs import Jobs
 from app.library import Library
-from app.models import ModelBusy, fits_beside, take_over
+from app.models import ModelBusy, ModelUnloaded, fits_beside, take_over
 from app.parts import Part, PartView
 from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
@@ -134,24 +134,39 @@ class Services:
         model. If it cannot be loaded, the old one goes on and `model_error` says why. Raises
         `CheckpointMissing` or `ModelBusy`; nothing changes then.
         """
-        from engine.catalog import resolve
-
-        folder = resolve(name, models=self.settings.data / "models")
+        path = find_model(self._settings_for(name))
         with self._choosing:
             if self.engine.view().state == "loading":
                 raise ModelBusy(name)
             before, self._outgoing = self.model, self.engine.peek()
             self.model, self.model_wanted, self.model_error = name, name, None
-            self.engine.replace(partial(self._change_model, before, name, folder))
+            self.engine.replace(partial(self._change_model, before, name, path))
 
-    def _change_model(self, before: str, name: str, folder: Path) -> Engine:
+    def unload_model(self) -> None:
+        """Give back the memory of the model that answers. Nothing answers until one is chosen.
+
+        Blocks until it is closed. Raises `ModelBusy` while one is being loaded.
+        """
+        with self._choosing:
+            if self.engine.view().state == "loading":
+                raise ModelBusy(self.model)
+            engine = self.engine.peek()
+
+            def nothing() -> Engine:
+                if engine is not None:
+                    engine.close()
+                raise ModelUnloaded("No model is loaded.")
+
+            self.engine.replace(nothing)
+
+    def _change_model(self, before: str, name: str, path: Path | None) -> Engine:
         """The load that `use_model` begins. Blocks. Raises if no model is left to answer."""
         try:
             engine, error = take_over(
                 self._outgoing,
                 load_new=lambda: self._load(name),
                 load_old=lambda: self._load(before),
-                fits=lambda: fits_beside(folder, self.settings.device),
+                fits=lambda: path is None or fits_beside(path, self.settings.device),
             )
         except Exception as failure:
             log.warning("no model could be loaded", exc_info=failure)
@@ -174,7 +189,13 @@ class Services:
         return load_engine(self._settings_for(model))
 
     def _settings_for(self, model: str) -> Settings:
-        return replace(self.settings, model=model)
+        """The settings with what was chosen on the page, where the start chose nothing itself."""
+        chosen: dict[str, object] = {"model": model}
+        for name in ("precision", "context"):
+            kept = self.store.setting(OWNER_ID, name)
+            if kept and self.settings.origin(name) == "default":
+                chosen[name] = int(kept) if name == "context" else kept
+        return replace(self.settings, **chosen)  # type: ignore[arg-type]  # checked when they were kept
 
     def readiness(self) -> Readiness:
         """How far engine and guard are. Does not block."""
@@ -210,14 +231,34 @@ class Services:
         self.store.close()
 
 
+def find_model(settings: Settings) -> Path | None:
+    """Where the model lies that `settings` name; None for one on another server.
+
+    Raises `CheckpointMissing`, also for what is no address.
+    """
+    from engine.catalog import resolve
+    from engine.endpoint import Address, is_address
+
+    if is_address(settings.model):
+        Address.parse(settings.model)
+        return None
+    return resolve(settings.model, models=settings.data / "models")
+
+
 def load_engine(settings: Settings) -> Engine:
     """Load the model that `settings` name. Takes seconds. Raises `EngineError`."""
-    from engine.catalog import resolve
+    path = find_model(settings)
+    if path is None:
+        from engine.endpoint import Address
+        from engine.remote import RemoteEngine
+
+        address = Address.parse(settings.model)
+        key = Credentials(settings.data).get(address.base_url)
+        return RemoteEngine(address, key=key, max_context=settings.context or None)
     from engine.local import LocalEngine
 
-    folder = resolve(settings.model, models=settings.data / "models")
     return LocalEngine(
-        folder,
+        path,
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads or None,
@@ -228,11 +269,11 @@ def load_engine(settings: Settings) -> Engine:
 
 def usual_sampling(settings: Settings) -> Sampling:
     """The sampling that the model's own files ask for, or the default. Reads two small files."""
-    from engine.catalog import resolve
     from engine.usual import usual_sampling as read
 
     try:
-        return read(resolve(settings.model, models=settings.data / "models"))
+        path = find_model(settings)
+        return read(path) if path else Sampling()
     except EngineError:
         return Sampling()  # the load itself says what is wrong with the model
 

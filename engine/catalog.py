@@ -19,6 +19,7 @@ from engine.stores import Stores, find, gguf_files, is_gguf
 BUILT_IN = "built-in"
 BUILT_IN_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "models" / "corral-chat"
 Purpose = Literal["chat", "base", "code", "guard"]
+_CONFIGS = ("config.json", "adapter_config.json")
 _BYTES_PER_PARAMETER = 2
 
 
@@ -136,14 +137,16 @@ def resolve(name: str, *, models: Path | None = None, stores: Stores | None = No
 def installed(models: Path | None) -> list[tuple[str, Path]]:
     """Models under `models`, as (name in lower case, folder or GGUF file), sorted.
 
-    A folder counts as a model if it holds a `config.json`, one or two levels down (`owner/name`);
-    GGUF files count there too. Folders whose names begin with a dot are not looked into: unfinished
-    downloads lie there.
+    A folder counts as a model if it holds the config of one, or of an adapter, one or two levels
+    down (`owner/name`); GGUF files count there too. Folders whose names begin with a dot are not
+    looked into: unfinished downloads lie there.
     """
     if models is None or not models.is_dir():
         return []
     found: dict[str, Path] = {}
-    configs = (*models.glob("*/config.json"), *models.glob("*/*/config.json"))
+    configs = [
+        c for name in _CONFIGS for depth in ("*", "*/*") for c in models.glob(f"{depth}/{name}")
+    ]
     for path in (*(config.parent for config in configs), *gguf_files(models, depth=2)):
         name = path.relative_to(models).as_posix()
         if not name.startswith("."):

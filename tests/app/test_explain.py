@@ -18,6 +18,7 @@ from app.explain import (
     explain_verdict,
 )
 from app.jobs import JobRefused
+from app.models import ModelUnloaded
 from app.parts import PartCancelled
 from app.settings import SettingsInvalid
 from app.strings import Strings
@@ -41,6 +42,7 @@ CLASSES = sorted(
         *family(GuardError),
         *family(StorageError),
         ConversationFull,
+        ModelUnloaded,
         PartCancelled,
         SettingsInvalid,
     },

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import services as services_module
-from app.models import ModelBusy, model_choices, take_over
+from app.models import ModelBusy, ModelUnloaded, model_choices, take_over
 from app.page.figures import count, size, time_left
 from app.page.panels import Panels
 from app.services import Services
@@ -47,6 +47,7 @@ class Garage:
 
     broken: dict[str, Exception] = field(default_factory=dict)
     loaded: list[Named] = field(default_factory=list)
+    asked: list[Settings] = field(default_factory=list)
     hold: Event | None = None
 
     def load(self, settings: Settings) -> Engine:
@@ -54,6 +55,7 @@ class Garage:
             assert self.hold.wait(10)
         if settings.model in self.broken:
             raise self.broken[settings.model]
+        self.asked.append(settings)
         self.loaded.append(Named(name=Path(settings.model).name))
         return self.loaded[-1]
 
@@ -239,6 +241,34 @@ def test_only_the_owner_may_change_it_or_see_the_folders(
     assert panel["said"] == "Only the owner of this Corral can change this."
     assert fire(panels.model, {"text": "one"}, user_id=None)["panel"]["tone"] == "error"
     assert len(garage.loaded) == 1
+
+
+def test_an_unloaded_model_is_closed_and_can_be_chosen_again(
+    services: Services, garage: Garage
+) -> None:
+    services.unload_model()
+    with pytest.raises(ModelUnloaded):
+        services.engine.wait(Event())
+    assert garage.loaded[0].closed
+    services.use_model("built-in")
+    assert services.engine.wait(Event()).info().model == "built-in"
+    services.unload_model()
+    with pytest.raises(ModelUnloaded):
+        services.engine.wait(Event())
+
+
+def test_precision_and_context_are_those_of_the_page_unless_the_start_named_them(
+    services: Services, garage: Garage, tmp_path: Path
+) -> None:
+    services.store.set_setting(1, "precision", "int8")
+    services.store.set_setting(1, "context", "2048")
+    services.use_model("one")
+    services.engine.wait(Event())
+    assert (garage.asked[-1].precision, garage.asked[-1].context) == ("int8", 2048)
+    services.close()
+    named = start(tmp_path / "data", "--precision", "bf16")
+    assert (garage.asked[-1].precision, garage.asked[-1].context) == ("bf16", 2048)
+    named.close()
 
 
 def test_ending_in_the_midst_of_a_change_closes_both(garage: Garage, services: Services) -> None:

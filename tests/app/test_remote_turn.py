@@ -1,0 +1,119 @@
+"""A whole turn with a model on another server: guard on both sides, its failures, the kept part."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from app.services import Services, load_engine
+from app.settings import Settings
+from engine.base import CheckpointMissing, Engine, Sampling, ServerRefused
+from engine.endpoint import Address
+from engine.remote import RemoteEngine
+from storage.store import Store
+from tests.app.fakes import Bench, TellingEngine, WordGuard
+from tests.engine.openai_server import ServerState, serve
+
+
+@pytest.fixture
+def state() -> ServerState:
+    return ServerState()
+
+
+@pytest.fixture
+def address(state: ServerState) -> Iterator[str]:
+    with serve(state) as served:
+        yield served
+
+
+@pytest.fixture
+def engine(address: str) -> Iterator[Engine]:
+    made = RemoteEngine(Address.parse(address), retry_seconds=0.01)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bench(engine: Engine, tmp_path: Path) -> Iterator[Bench]:
+    store = Store.open(tmp_path)
+    yield Bench(store, engine, WordGuard(), sampling=lambda: Sampling(max_new_tokens=400, seed=1))
+    store.close()
+
+
+def test_both_sides_are_judged_and_the_turn_is_kept(bench: Bench, state: ServerState) -> None:
+    turn = bench.ask("How are you?")
+    assert (turn.reply.status, turn.reply.content) == ("done", "Hello there, friend.")
+    assert isinstance(bench.guard, WordGuard)
+    judged = bench.guard.judged
+    assert judged[0] == ("How are you?", None)
+    assert judged[-1] == ("How are you?", "Hello there, friend.")
+    kept = turn.reply.generations[-1]
+    assert (kept.model, kept.precision, kept.num_prompt, kept.num_reused) == (
+        "tiny",
+        "remote",
+        11,
+        4,
+    )
+    bench.ask("And now?", key=bench.key, parent_id=turn.reply.id)
+    said = [message["content"] for message in state.requests[-1]["messages"]]
+    assert said == ["How are you?", "Hello there, friend.", "And now?"]
+
+
+def test_a_refused_prompt_never_leaves_this_machine(bench: Bench, state: ServerState) -> None:
+    assert bench.ask("something forbidden").prompt.status == "blocked"
+    assert state.requests == []
+
+
+def test_an_unsafe_answer_is_cut_and_the_server_is_left(bench: Bench, state: ServerState) -> None:
+    state.words = ["fine "] * 40 + ["forbidden "] + ["more "] * 300_000
+    turn = bench.ask("How are you?")
+    assert turn.reply.status == "cut"
+    assert "forbidden" not in turn.reply.content
+    assert state.left.wait(20)
+
+
+def test_a_server_that_dies_midway_leaves_what_it_wrote(bench: Bench, state: ServerState) -> None:
+    state.words, state.cut_after = ["fine "] * 40, 30
+    turn = bench.ask("How are you?")
+    assert turn.reply.status == "error"
+    assert turn.reply.error_code == "ServerUnreachable"
+    assert turn.reply.content == "fine " * 30
+    assert len(state.requests) == 1
+
+
+def test_the_settings_name_a_server(address: str, state: ServerState, tmp_path: Path) -> None:
+    state.key = "secret-key"
+    services = Services(Settings(data=tmp_path, model=address))
+    services.credentials.put(address, "secret-key")
+    engine = load_engine(services.settings)
+    assert engine.info().model == "tiny"
+    engine.close()
+    services.credentials.forget(address)
+    with pytest.raises(ServerRefused, match="wants a key"):
+        load_engine(services.settings)
+    with pytest.raises(CheckpointMissing, match="is not the address"):
+        load_engine(Settings(data=tmp_path, model="http://"))
+    if os.name == "posix":
+        assert stat.S_IMODE((tmp_path / "credentials.json").stat().st_mode) == 0o600
+
+
+def test_a_server_can_be_changed_to_and_is_there_after_a_new_start(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = Services(Settings(data=tmp_path))
+    services.guard.replace(WordGuard)
+    services.engine.replace(TellingEngine)
+    services.start()
+    services.engine.wait(Event())
+    services.use_model(address)
+    assert services.engine.wait(Event()).info().model == "tiny"
+    services.close()
+    again = Services(Settings(data=tmp_path))
+    again.start()
+    assert again.model == address
+    again.close()
