@@ -15,6 +15,7 @@
   let wanted = ''; // the dialog that was asked for; what arrives for the other one is not shown
   let dirty = false;
   let polling = 0;
+  let next = ''; // the conversation to open once the dialog is closed
 
   function fire(name, data) {
     const key = new URLSearchParams(location.search).get('c');
@@ -61,7 +62,7 @@
       ask.dispatchEvent(new Event('input', { bubbles: true }));
       ask.focus();
     }
-    if (value.open) press({ act: 'open', key: value.open });
+    next = value.open || '';
     return true;
   }
 
@@ -195,7 +196,9 @@
     if (opener && (!active || active === document.body || dialog.contains(active))) opener.focus();
     // What stands behind it may be told anew (the first screen names the model): the page reads
     // itself again as it does when its tab comes back into view.
-    document.dispatchEvent(new Event('visibilitychange'));
+    if (next) press({ act: 'open', key: next });
+    else document.dispatchEvent(new Event('visibilitychange'));
+    next = '';
   });
 
   const begin = (given) => { part = given; part.watch('value', paint); };
