@@ -74,7 +74,7 @@ def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
     """Which model, computed how; `shape` describes a `--shape` in place of it, if there is one."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--model", default=BUILT_IN, help="built-in, a folder, or a name under --models"
+        "--model", default=BUILT_IN, help="built-in, a folder, a GGUF file, or a name"
     )
     if shape:
         which.add_argument("--shape", metavar="NAME", help=shape)
@@ -83,6 +83,13 @@ def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
     add("--device", default="auto", help=_DEVICES)
     add("--precision", default="auto", choices=_PRECISIONS)
     add("--threads", type=int, default=0, help="processor threads; 0 chooses by the machine")
+    add("--adapter", type=Path, metavar="DIR", help="a LoRA adapter that is merged into the model")
+    add(
+        "--allow-pickle",
+        action="store_true",
+        help="open .pth files; they must be Meta's own",
+    )
+    add("--extension", default="", help="a longer context: linear:2, dynamic:2 or yarn:4")
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

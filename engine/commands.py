@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.base import (
     CheckpointMissing,
@@ -49,6 +49,7 @@ FILTERS: dict[str, type[int] | type[float]] = {
 if TYPE_CHECKING:
     from engine.download import Progress
     from engine.local import LocalEngine
+    from engine.opening import Opened
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -101,12 +102,7 @@ def _prompt(options: argparse.Namespace) -> Prompt:
 
 
 def score(options: argparse.Namespace) -> int:
-    from engine.chat_format import chat_format_for
-    from engine.tokenizer import load_tokenizer, read_json
-
-    folder = resolve(options.model, models=options.models)
-    tokenizer = load_tokenizer(folder)
-    form = chat_format_for(folder, read_json(folder / "config.json"), tokenizer)
+    form = _opened(options).format
     engine = _engine(options)
     try:
         for path in options.files:
@@ -158,8 +154,8 @@ def inspect(options: argparse.Namespace) -> int:
     elif folder is None:
         print(describe(shape(options.shape), name=options.shape, device=options.device))
     else:
-        print(describe_checkpoint(folder, device=options.device))
-        print(_text_side(folder))
+        print(describe_checkpoint(folder, device=options.device, **_opening(options)))
+        print(_text_side(_opened(options)))
     return 0
 
 
@@ -225,13 +221,21 @@ def _show_line(progress: Progress) -> None:
     )
 
 
-def _text_side(folder: Path) -> str:
-    """How the model reads and writes text: vocabulary, chat format, what ends a reply."""
-    from engine.chat_format import chat_format_for
-    from engine.tokenizer import load_tokenizer, read_json
+def _opened(options: argparse.Namespace) -> Opened:
+    """The model that the options name, its weights still on the disk."""
+    from engine.opening import open_model
 
-    tokenizer = load_tokenizer(folder)
-    form = chat_format_for(folder, read_json(folder / "config.json"), tokenizer)
+    return open_model(resolve(options.model, models=options.models), **_opening(options))
+
+
+def _opening(options: argparse.Namespace) -> dict[str, Any]:
+    """The options of `open_model`."""
+    return {name: getattr(options, name) for name in ("adapter", "allow_pickle", "extension")}
+
+
+def _text_side(opened: Opened) -> str:
+    """How the model reads and writes text: vocabulary, chat format, what ends a reply."""
+    tokenizer, form = opened.tokenizer, opened.format
     ends = sorted(tokenizer.special_text(id) or str(id) for id in form.stop_ids)
     kind = f"Chat format {form.name}" if form.chat else "No chat format: it completes texts"
     return (
@@ -246,6 +250,7 @@ def _engine(options: argparse.Namespace) -> LocalEngine:
 
     engine = LocalEngine(
         folder,
+        **_opening(options),
         device=options.device,
         precision=options.precision,
         threads=options.threads or None,

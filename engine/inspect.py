@@ -6,7 +6,7 @@ this engine: which matrices become int8 or int4, which stay wider, what a token 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ import torch
 from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig
 from engine.device import choose_device, free_bytes, total_bytes
+from engine.extension import extended
 from engine.quantize import INT4_GROUP, KERNEL_WIDTH, Precision, activation_dtype, cache_dtype
 from engine.shapes import SHAPES, shape
 
@@ -74,9 +75,17 @@ def describe(config: LlamaConfig, *, name: str = "", device: str = "auto") -> st
     return "\n".join(lines)
 
 
-def describe_checkpoint(folder: Path, *, device: str = "auto") -> str:
-    """`describe` for a model folder. Raises any `CheckpointError`."""
-    checkpoint = open_checkpoint(folder)
+def describe_checkpoint(
+    path: Path,
+    *,
+    device: str = "auto",
+    adapter: Path | None = None,
+    allow_pickle: bool = False,
+    extension: str = "",
+) -> str:
+    """`describe` for a model on the disk; see `open_model`. Raises any `CheckpointError`."""
+    checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
+    checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
     stored = f"Stored as {_size(checkpoint.weight_bytes)} ({_stored_as(checkpoint.config)})."
     text = describe(checkpoint.config, name=checkpoint.name, device=device)
     return f"{text}\n{stored}"
@@ -100,7 +109,7 @@ def describe_known(*, device: str = "auto") -> str:
 
 
 def _stored_as(config: LlamaConfig) -> str:
-    return "int8" if config.quantized else config.dtype
+    return config.quantized or config.dtype
 
 
 def _architecture(config: LlamaConfig, name: str) -> list[str]:

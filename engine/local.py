@@ -16,7 +16,6 @@ from typing import TypeVar
 import torch
 
 from engine.base import (
-    CheckpointBroken,
     Chunk,
     ContextFull,
     EngineInfo,
@@ -28,18 +27,16 @@ from engine.base import (
     TokenLogprob,
     TokenScores,
 )
-from engine.chat_format import chat_format_for
-from engine.checkpoint import open_checkpoint
 from engine.detokenize import Detokenizer
 from engine.device import choose_device, choose_threads, device_name, free_bytes
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import Slot
-from engine.loading import PRECISIONS, load_model
+from engine.loading import PRECISIONS
+from engine.opening import open_model
 from engine.pace import thread_choices
 from engine.retrace import retrace
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
-from engine.tokenizer import load_tokenizer
 
 T = TypeVar("T")
 
@@ -63,11 +60,15 @@ class LocalEngine:
         cache_bytes: int | None = None,
         max_rows: int = 16,
         max_context: int | None = None,
+        adapter: Path | None = None,
+        allow_pickle: bool = False,
+        extension: str = "",
         name: str | None = None,
         progress: Callable[[float], None] = lambda _part: None,
     ) -> None:
-        """Load the checkpoint in `folder`; blocks until it can answer.
+        """Load the model at `folder`, a folder or a GGUF file; blocks until it can answer.
 
+        `adapter`, `allow_pickle` and `extension` are those of `open_model`.
         `cache_bytes` bounds all keys and values, running and kept (default: eight whole contexts,
         within half of the memory that is free after loading). Raises any `CheckpointError`,
         `DeviceAbsent`, `DeviceOutOfMemory`.
@@ -76,20 +77,12 @@ class LocalEngine:
             raise ModelUnsupported(
                 f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
             )
-        checkpoint = open_checkpoint(folder)
-        self._tokenizer = load_tokenizer(checkpoint.text)
-        self._format = chat_format_for(
-            checkpoint.text, dict(checkpoint.raw_config), self._tokenizer
-        )
-        if self._tokenizer.vocab_size > checkpoint.config.vocab_size:
-            raise CheckpointBroken(
-                f"The tokenizer knows {self._tokenizer.vocab_size} tokens, the weights "
-                f"{checkpoint.config.vocab_size}: they belong to two different models."
-            )
+        opened = open_model(folder, adapter=adapter, allow_pickle=allow_pickle, extension=extension)
+        self._tokenizer, self._format = opened.tokenizer, opened.format
         choices = (threads,) if threads else thread_choices(choose_threads())
         self._scheduler = Scheduler(threads=choices, max_rows=max_rows)
         try:
-            load = partial(load_model, checkpoint, choose_device(device), precision, progress)
+            load = partial(opened.load, choose_device(device), precision, progress)
             self._model, note = self._scheduler.aside(load)
             self._device = self._model.device  # the CPU if a GPU failed its self-test
             free = free_bytes(self._device)
@@ -104,12 +97,12 @@ class LocalEngine:
         shape = self._model.cache_shape
         fitting = max(256, min(budget, free) // shape.token_bytes)
         self._context_length = min(shape.context_length, fitting, max_context or 1 << 62)
-        self._config = checkpoint.config
+        self._vocab_size = opened.vocab_size
         self._info = EngineInfo(
-            model=name or checkpoint.name,
-            fingerprint=checkpoint.fingerprint,
-            architecture="LlamaForCausalLM",
-            num_parameters=checkpoint.config.num_parameters,
+            model=name or opened.name,
+            fingerprint=opened.fingerprint,
+            architecture=opened.architecture,
+            num_parameters=opened.num_parameters,
             context_length=self._context_length,
             device=device_name(self._device, choices[0]),
             precision=self._model.precision,
@@ -134,7 +127,7 @@ class LocalEngine:
             sampler=Sampler(
                 sampling,
                 seed,
-                self._config.vocab_size,
+                self._vocab_size,
                 text_of=lambda token: self._tokenizer.decode([token]),
             ),
             detokenizer=Detokenizer(self._tokenizer, stop, continues=continues),
@@ -178,9 +171,10 @@ class LocalEngine:
     def retrace(self, prompt: Prompt, *, num_alternatives: int = 10) -> Sequence[TokenLogprob]:
         """See `Retracing.retrace`. Runs between the steps of running rows."""
         ids = self._ids_of(prompt)
+        self._check_ids(ids)
         if len(ids) > self._context_length:
             raise ContextFull(len(ids), self._context_length)
-        header = self._format.render(prompt.messages or ())
+        header = ids[:1] if prompt.messages is None else self._format.render(prompt.messages)
         start = next(
             (i for i, (a, b) in enumerate(zip(header, ids, strict=False)) if a != b),
             min(len(header), len(ids)),
@@ -192,8 +186,13 @@ class LocalEngine:
             ids[:start],
             ids[start:],
             num_alternatives=num_alternatives,
-            continues=self._format.reply_continues(),
+            continues=prompt.messages is None or self._format.reply_continues(),
         )
+
+    def text(self, ids: Sequence[int]) -> str:
+        """See `Decoding.text`."""
+        self._check_ids(ids)
+        return self._tokenizer.decode(ids)
 
     def count_tokens(self, messages: Sequence[Message]) -> int:
         """See `Engine.count_tokens`."""
@@ -243,5 +242,5 @@ class LocalEngine:
     def _check_ids(self, ids: Sequence[int]) -> None:
         if not ids:
             raise PromptEmpty("The prompt holds no token to read: write something.")
-        if not all(0 <= token < self._config.vocab_size for token in ids):
+        if not all(0 <= token < self._vocab_size for token in ids):
             raise PromptEmpty("The prompt holds token ids that this model does not have.")

@@ -100,6 +100,8 @@ def read_meta(
         if name != _COMPUTED
     }
     raw = _raw_config(params, tensors)
+    # Hub repositories keep Meta's files in a folder of that name.
+    raw["_name_or_path"] = folder.parent.name if folder.name == "original" else folder.name
     try:
         config = parse_config(raw)
     except CheckpointBroken as error:

@@ -1,0 +1,105 @@
+"""A path → all that is needed to answer with the model there, and how to load its weights.
+
+Here it is decided who computes: Llama-shaped models run on this engine's own forward pass, other
+decoders on the modules of transformers (`engine/transformers_model.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from engine.base import CheckpointBroken
+from engine.chat_format import ChatFormat, chat_format_for
+from engine.checkpoint import Checkpoint, open_checkpoint
+from engine.extension import extended
+from engine.loading import load_model
+from engine.scheduler import Model
+from engine.tokenizer import Tokenizer, load_tokenizer
+
+Progress = Callable[[float], None]
+
+
+class LoadedModel(Model, Protocol):
+    """A model that can say how it is held, and let go of its weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """How its weights are held."""
+        ...
+
+    def unload(self) -> None:
+        """Let go of all weights."""
+        ...
+
+
+class Load(Protocol):
+    """Loads the weights → the model, and a note if it is not as it was wanted. Blocks."""
+
+    def __call__(
+        self, device: torch.device, precision: str, progress: Progress, /
+    ) -> tuple[LoadedModel, str]:
+        """Raises `CheckpointError` or `DeviceOutOfMemory`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model whose headers were read: how it reads and writes text, and how to load it."""
+
+    name: str
+    fingerprint: str
+    architecture: str
+    num_parameters: int
+    vocab_size: int
+    tokenizer: Tokenizer
+    format: ChatFormat
+    load: Load
+
+
+def open_model(
+    path: Path | str,
+    *,
+    adapter: Path | None = None,
+    allow_pickle: bool = False,
+    extension: str = "",
+) -> Opened:
+    """Read everything but the weights of the model at `path`; see `open_checkpoint`.
+
+    `extension` lengthens its context (`engine/extension.py`). Raises `CheckpointError`.
+    """
+    checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
+    checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
+    tokenizer, form = open_text(checkpoint)
+    return Opened(
+        checkpoint.name,
+        checkpoint.fingerprint,
+        "LlamaForCausalLM",
+        checkpoint.config.num_parameters,
+        checkpoint.config.vocab_size,
+        tokenizer,
+        form,
+        partial(load_model, checkpoint),
+    )
+
+
+def open_text(checkpoint: Checkpoint) -> tuple[Tokenizer, ChatFormat]:
+    """Tokenizer and chat format. Raises `CheckpointError`, also if they do not fit the weights."""
+    tokenizer = load_tokenizer(checkpoint.text)
+    form = chat_format_for(checkpoint.text, dict(checkpoint.raw_config), tokenizer)
+    if tokenizer.vocab_size > checkpoint.config.vocab_size:
+        raise CheckpointBroken(
+            f"The tokenizer knows {tokenizer.vocab_size} tokens, the weights "
+            f"{checkpoint.config.vocab_size}: they belong to two different models."
+        )
+    return tokenizer, form

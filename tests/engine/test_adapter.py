@@ -1,0 +1,219 @@
+"""LoRA adapters: merged they give what base and change give together; others are refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from engine.base import CheckpointBroken, CheckpointError, CheckpointMissing, ModelUnsupported
+from engine.checkpoint import open_checkpoint
+from tests.engine.answers import greedy_reply
+from tests.engine.checkpoints import make_checkpoint
+from tests.engine.gguf_files import write_gguf
+from tests.engine.meta_files import write_meta
+
+RANK = 4
+TARGETS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_checkpoint(tmp_path_factory.mktemp("lora") / "base")
+
+
+def write_adapter(
+    base: Path, folder: Path, *, targets: tuple[str, ...] = TARGETS, **config: Any
+) -> Path:
+    """A random adapter for `base`; `config` replaces keys of `adapter_config.json`."""
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(7)
+    tensors = {}
+    ranks = config.get("rank_pattern", {})
+    for name, weight in load_file(base / "model.safetensors").items():
+        module = name.removesuffix(".weight")
+        if not module.endswith(targets):
+            continue
+        rank = next((r for key, r in ranks.items() if module.endswith(key)), RANK)
+        prefix = f"base_model.model.{module}"
+        down = torch.randn(rank, weight.shape[1], generator=generator) * 0.3
+        up = torch.randn(weight.shape[0], rank, generator=generator) * 0.3
+        tensors[f"{prefix}.lora_A.weight"], tensors[f"{prefix}.lora_B.weight"] = down, up
+    given = {
+        "peft_type": "LORA",
+        "base_model_name_or_path": str(base),
+        "r": RANK,
+        "lora_alpha": 8,
+        "target_modules": [target.rpartition(".")[2] for target in targets],
+        "bias": "none",
+        **config,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(given))
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def merge(base: Path, adapter: Path, out: Path, scaling: Any) -> Path:
+    """The same by hand: `scaling(module)` times B·A added to the folder's own weights."""
+    make_checkpoint(out)
+    weights = load_file(base / "model.safetensors")
+    parts = load_file(adapter / "adapter_model.safetensors")
+    for name in list(weights):
+        prefix = f"base_model.model.{name.removesuffix('.weight')}"
+        if f"{prefix}.lora_A.weight" in parts:
+            delta = parts[f"{prefix}.lora_B.weight"] @ parts[f"{prefix}.lora_A.weight"]
+            weights[name] = weights[name] + scaling(name) * delta
+    save_file(weights, out / "model.safetensors")
+    return out
+
+
+CASES: dict[str, tuple[dict[str, Any], Any]] = {
+    "plain": ({}, lambda _: 8 / 4),
+    "rank-stabilized": ({"use_rslora": True}, lambda _: 8 / 2),
+    "a rank of its own": (
+        {"rank_pattern": {"layers.1.mlp.down_proj": 2}},
+        lambda name: 8 / 2 if "layers.1.mlp.down_proj" in name else 8 / 4,
+    ),
+    "an alpha of its own": (
+        {"alpha_pattern": {"^model.layers.0.self_attn.q_proj": 2}},
+        lambda name: 2 / 4 if "layers.0.self_attn.q_proj" in name else 8 / 4,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_merged_weights_are_base_and_change(case: str, base: Path, tmp_path: Path) -> None:
+    config, scaling = CASES[case]
+    adapter = write_adapter(base, tmp_path / "adapter", **config)
+    merged = open_checkpoint(merge(base, adapter, tmp_path / "merged", scaling))
+    ours = open_checkpoint(adapter)
+    for name in merged.tensors:
+        torch.testing.assert_close(ours.read(name), merged.read(name), rtol=0, atol=1e-5)
+
+
+def test_every_format_of_the_base_gives_the_same_answer(base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter")
+    merged = merge(base, adapter, tmp_path / "merged", lambda _: 2)
+    expected = greedy_reply(merged).ids
+    assert expected != greedy_reply(base).ids
+    assert greedy_reply(adapter).ids == expected
+    assert greedy_reply(base, adapter=adapter).ids == expected
+    gguf = write_gguf(base, tmp_path / "base.gguf")
+    assert greedy_reply(gguf, adapter=adapter).ids == expected
+    meta = write_meta(base, tmp_path / "meta-instruct", 2)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (meta / name).write_text((base / name).read_text())
+    (meta / "tokenizer.model").touch()
+    assert greedy_reply(meta, adapter=adapter, allow_pickle=True).ids == expected
+
+
+def test_a_whole_module_that_was_saved_replaces_the_old_one(base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter", modules_to_save=["lm_head"])
+    path = adapter / "adapter_model.safetensors"
+    head = torch.randn(288, 32)
+    save_file({**load_file(path), "base_model.model.lm_head.weight": head}, path)
+    assert torch.equal(open_checkpoint(adapter).read("lm_head.weight"), head)
+
+
+def test_a_changed_table_of_embeddings(base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter")
+    path = adapter / "adapter_model.safetensors"
+    down, up = torch.randn(RANK, 288), torch.randn(32, RANK)
+    prefix = "base_model.model.model.embed_tokens.lora_embedding_"
+    save_file({**load_file(path), f"{prefix}A": down, f"{prefix}B": up}, path)
+    expected = open_checkpoint(base).read("model.embed_tokens.weight") + 2 * (up @ down).T
+    ours = open_checkpoint(adapter).read("model.embed_tokens.weight")
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+
+
+def test_the_base_is_found_by_name_beside_the_adapter(base: Path, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "owner" / "name")
+    adapter = write_adapter(base, tmp_path / "mine", base_model_name_or_path="owner/name")
+    assert open_checkpoint(adapter).name == "mine"
+    lost = write_adapter(base, tmp_path / "lost", base_model_name_or_path="nobody/nothing")
+    with pytest.raises(CheckpointMissing, match="nobody/nothing"):
+        open_checkpoint(lost)
+    silent = write_adapter(base, tmp_path / "silent", base_model_name_or_path=None)
+    with pytest.raises(CheckpointMissing, match="--adapter"):
+        open_checkpoint(silent)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"peft_type": "IA3"},
+        {"use_dora": True},
+        {"bias": "all"},
+        {"fan_in_fan_out": True},
+        {"init_lora_weights": "pissa_niter_4"},
+        {"layer_replication": [[0, 2]]},
+        {"rank_pattern": {"(a+)+$": 3}},
+        {"r": 0},
+        {"r": 5},
+        {"lora_alpha": "eight"},
+        {"rank_pattern": [1]},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_merged_is_refused(
+    changes: dict[str, Any], base: Path, tmp_path: Path
+) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter")
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps({**config, **changes}))
+    with pytest.raises((ModelUnsupported, CheckpointBroken)):
+        open_checkpoint(adapter)
+
+
+def test_an_adapter_of_another_model_is_refused(base: Path, tmp_path: Path) -> None:
+    other = make_checkpoint(tmp_path / "other", hidden_size=64, intermediate_size=64)
+    adapter = write_adapter(other, tmp_path / "adapter")
+    with pytest.raises(CheckpointBroken, match="another model"):
+        open_checkpoint(base, adapter=adapter).read("model.layers.0.self_attn.q_proj.weight")
+    deeper = make_checkpoint(tmp_path / "deeper", num_hidden_layers=4)
+    with pytest.raises(CheckpointBroken, match=r"layers\.3.*another model"):
+        open_checkpoint(base, adapter=write_adapter(deeper, tmp_path / "deep"))
+
+
+def test_an_int8_base_is_not_merged_into(base: Path, tmp_path: Path) -> None:
+    stored = make_checkpoint(tmp_path / "int8", int8=True)
+    with pytest.raises(CheckpointBroken, match="int8"):
+        open_checkpoint(stored, adapter=write_adapter(base, tmp_path / "adapter"))
+
+
+def test_a_pickled_adapter_is_refused(base: Path, tmp_path: Path) -> None:
+    adapter = write_adapter(base, tmp_path / "adapter")
+    (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
+    with pytest.raises(CheckpointError, match="pickle"):
+        open_checkpoint(adapter)
+
+
+# --- folders as trainers leave them ---------------------------------------------------------------
+
+LEFT_BEHIND = {
+    "torchtune": ("adapter_model.pt", "recipe_state.pt", "adapter_0.pt"),
+    "llama-factory": ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"),
+    "xtuner": ("xtuner_config.py", "zero_to_fp32.py"),
+}
+
+
+@pytest.mark.parametrize("program", LEFT_BEHIND)
+def test_a_folder_of_a_trainer_loads_merged_and_as_adapter(
+    program: str, base: Path, tmp_path: Path
+) -> None:
+    """Their state files lie beside the weights; they are never opened."""
+    merged = make_checkpoint(tmp_path / "merged", num_shards=2)
+    adapter = write_adapter(base, tmp_path / "adapter")
+    both = make_checkpoint(
+        tmp_path / "both"
+    )  # torchtune leaves adapter and merged weights together
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (both / name).write_bytes((adapter / name).read_bytes())
+    for folder in (merged, adapter, both):
+        for name in LEFT_BEHIND[program]:
+            state = name.endswith((".pt", ".bin", ".pth"))
+            (folder / name).write_bytes(b"\x80\x04never opened" if state else b"x = 1\n")
+    assert open_checkpoint(merged).tensors.keys() == open_checkpoint(both).tensors.keys()
+    assert open_checkpoint(adapter).name == "adapter"
