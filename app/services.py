@@ -18,6 +18,7 @@ from threading import Event, Lock
 from app.choices import Choices, instructions
 from app.credentials import Credentials
 from app.downloads import Downloads
+from app.guarding import Guarding
 from app.jobs import Jobs
 from app.library import Library
 from app.models import ModelBusy, ModelUnloaded, fits_beside, take_over
@@ -26,8 +27,8 @@ from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
-from safety.base import Guard, PolicyInvalid
-from safety.policy import DEFAULT_POLICY, PRESETS, Policy
+from safety.base import Guard
+from safety.policy import Policy
 from storage.records import OWNER_ID, Conversation, StorageError, Turn
 from storage.store import Store
 
@@ -67,7 +68,10 @@ class Services:
         self._choosing = Lock()
         self._outgoing: Engine | None = None  # answers until the next one is loaded
         self.engine: Part[Engine] = Part("engine", lambda: self._load(self.model))
-        self.guard: Part[Guard] = Part("guard", load_guard)
+        self.guarding = Guarding(
+            settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
+        )
+        self.guard: Part[Guard] = self.guarding.part
 
     def start(self) -> None:
         """Open the store. Raises `StorageError`; nothing runs then."""
@@ -76,6 +80,7 @@ class Services:
             log.error("the database was damaged: %s", self.store.repair.report())
         if self.settings.origin("model") == "default":
             self.model = self.store.setting(OWNER_ID, "model") or self.settings.model
+        self.guarding.start(self.store)
         means = Means(self.store, self.engine, self.guard, self.closing)
 
         def run(task: Task, cancel: Event) -> Iterator[Step]:
@@ -88,7 +93,12 @@ class Services:
         self.guard.start()
         self.engine.start()
         trash_days = self.settings.trash_days
-        self._upkeep = start_upkeep(self.store, trash_days=trash_days, closing=self.closing)
+        self._upkeep = start_upkeep(
+            self.store,
+            trash_days=trash_days,
+            keep_days=lambda: self.guarding.keep_days,
+            closing=self.closing,
+        )
 
     def task_for(self, conversation: Conversation, turn: Turn) -> Task:
         """A prompt with the choices that hold for its user and its conversation."""
@@ -100,20 +110,12 @@ class Services:
             choices.sampling(self.sampling(user_id)),
             instructions=instructions(conversation.system_prompt, choices, self.library),
             overflow=choices.overflow,
+            keeps_withheld=self.guarding.keep_days > 0,
         )
 
     def policy(self, user_id: int) -> Policy:
-        """The user's content policy; the default one if none, or an unreadable one, is saved."""
-        saved = self.store.setting(user_id, "policy")
-        if saved is None:
-            return DEFAULT_POLICY
-        if saved in PRESETS:
-            return PRESETS[saved]  # type: ignore[index]  # the membership was just checked
-        try:
-            return Policy.from_json(json.loads(saved))
-        except (PolicyInvalid, json.JSONDecodeError):
-            log.warning("the saved policy of user %d cannot be read; the default holds", user_id)
-            return DEFAULT_POLICY
+        """The content policy that holds for a user."""
+        return self.guarding.policy(user_id)
 
     def sampling(self, user_id: int) -> Sampling:
         """How replies are drawn for this user; as the model's makers do if nothing is saved."""
@@ -191,6 +193,8 @@ class Services:
     def _settings_for(self, model: str) -> Settings:
         """The settings with what was chosen on the page, where the start chose nothing itself."""
         chosen: dict[str, object] = {"model": model}
+        if model != self.settings.model:
+            chosen["adapter"] = ""  # it belongs to the model that was named beside it
         for name in ("precision", "context"):
             kept = self.store.setting(OWNER_ID, name)
             if kept and self.settings.origin(name) == "default":
@@ -259,6 +263,9 @@ def load_engine(settings: Settings) -> Engine:
 
     return LocalEngine(
         path,
+        adapter=Path(settings.adapter) if settings.adapter else None,
+        allow_pickle=settings.allow_pickle,
+        extension=settings.extension,
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads or None,
@@ -278,11 +285,9 @@ def usual_sampling(settings: Settings) -> Sampling:
         return Sampling()  # the load itself says what is wrong with the model
 
 
-def load_guard() -> Guard:
-    """Load the built-in guard, which is tried on texts beyond doubt first.
+def load_guard(guarding: Guarding) -> Guard:
+    """Load the chosen guard, which is tried on texts beyond doubt first.
 
     Raises `GuardError`; no prompt is answered then.
     """
-    from safety.built_in import load_built_in
-
-    return load_built_in()
+    return guarding.load_chosen()

@@ -98,6 +98,18 @@ class Settings:
         pattern=r"auto|cpu|mps|cuda(:\d{1,2})?",
     )
     precision: str = _setting("auto", "How weights are kept.", pattern=r"auto|fp32|bf16|int8|int4")
+    adapter: str = _setting(
+        "", "Folder of a LoRA adapter that is merged into the model.", pattern=r".*", shown="none"
+    )
+    extension: str = _setting(
+        "",
+        "A longer context than the model was made for: linear:2, dynamic:2 or yarn:4.",
+        pattern=r"|(linear|dynamic|yarn):\d{1,2}(\.\d{1,3})?",
+        shown="none",
+    )
+    allow_pickle: bool = _setting(
+        False, "Open .pth files of models; only for downloads that are Meta's own."
+    )
     threads: int = _setting(
         0, "Processor threads that compute; 0 chooses by the machine.", low=0, high=1024
     )
@@ -116,6 +128,21 @@ class Settings:
         pattern=r"auto|en|zh-Hans|zh-Hant",
     )
     theme: str = _setting("auto", "Colours of the page.", pattern=r"auto|light|dark")
+    guard: str = _setting(
+        BUILT_IN,
+        "What judges beside the fixed rules: built-in, the folder of a guard, or the address of "
+        "a remote one, which then reads everything.",
+        pattern=r".+",
+    )
+    guard_combine: str = _setting(
+        "any",
+        "How a further guard joins the built-in one: either may stop a text (any), their scores "
+        "are averaged (weighted), or it is asked only when the built-in one is unsure (cascade).",
+        pattern=r"any|weighted|cascade",
+    )
+    guard_key_file: str = _setting(
+        "", "File with the key of a remote guard.", pattern=r".*", shown="none"
+    )
     hosts: tuple[str, ...] = _setting(
         (),
         "Further host names, with commas, under which the page may be asked for; "
@@ -336,7 +363,12 @@ def _value(name: str, given: object, source: str) -> Any:
             _match(word, f.metadata["pattern"], source, "a host name")
         return cleaned
     text = _match(given, f.metadata["pattern"], source, _range(name))
-    if name == "model" and text != BUILT_IN and Path(text).expanduser().is_dir():
+    if (
+        name in ("model", "adapter")
+        and text != BUILT_IN
+        and text
+        and Path(text).expanduser().exists()
+    ):
         return str(Path(text).expanduser().absolute())  # the server works in a folder of its own
     return text
 

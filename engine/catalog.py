@@ -19,7 +19,7 @@ from engine.stores import Stores, find, gguf_files, is_gguf
 BUILT_IN = "built-in"
 BUILT_IN_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "models" / "corral-chat"
 Purpose = Literal["chat", "base", "code", "guard"]
-_CONFIGS = ("config.json", "adapter_config.json")
+_CONFIGS = ("config.json", "adapter_config.json", "params.json")
 _BYTES_PER_PARAMETER = 2
 
 
