@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
 from app.turn import Begun, Phase, Step, Task
-from storage.records import Conversation, Status, Turn
+from storage.records import OWNER_ID, Conversation, Status, Turn
 from storage.store import Store
 
 MAX_QUEUED_PER_USER = 2
@@ -47,12 +47,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Another version of the reply to a prompt."""
+    """Another version of the reply to a prompt; `anyway`, although the guard refused the prompt."""
 
     key: str
     prompt_id: int
     choices: Mapping[str, object] | None = None  # in place of the conversation's
     system_prompt: str | None = None
+    anyway: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,14 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Continue:
-    """Write on where a stopped, interrupted or length-ended reply broke off."""
+    """Write on where a stopped, interrupted or length-ended reply broke off.
+
+    `anyway` also where the guard ended it: first what was held back, if that is kept.
+    """
 
     key: str
     reply_id: int
+    anyway: bool = False
 
 
 Request = Send | Again | Branch | Continue
@@ -241,8 +246,7 @@ class Jobs:
                 return known
             conversation, turn = self._stored(user_id, request)
             task = self._task_for(conversation, turn)
-            if isinstance(request, Branch):
-                task = replace(task, begun=request.begun)
+            task = self._as_requested(task, request)
             job = Job(task, client_key)
             if turn.reply.status != "streaming":  # this click was answered before
                 job.apply(Step("ended", status=turn.reply.status))
@@ -373,11 +377,30 @@ class Jobs:
             case Branch(key, reply_id, num_chars):
                 turn = store.begin_branch(user_id, key, reply_id=reply_id, num_chars=num_chars)
             case Continue(key, reply_id):
-                turn = store.resume_reply(user_id, key, reply_id=reply_id)
+                turn = store.resume_reply(
+                    user_id, key, reply_id=reply_id, although_cut=request.anyway
+                )
         conversation = store.conversation(user_id, key)
         if isinstance(request, Again):
             conversation = _as_asked(conversation, request)
         return conversation, turn
+
+    def _as_requested(self, task: Task, request: Request) -> Task:
+        """The task with what this request alone asks for.
+
+        Only the owner may ask to see what the guard stopped, and only if the policy allows it;
+        for anybody else the guard judges as always.
+        """
+        if isinstance(request, Branch):
+            return replace(task, begun=request.begun)
+        if not isinstance(request, Again | Continue) or not request.anyway:
+            return task
+        user_id = task.conversation.user_id
+        task = replace(task, override=user_id == OWNER_ID and task.policy.may_override)
+        if isinstance(request, Continue) and task.override:
+            held = self._store.withheld(user_id, request.key, request.reply_id)
+            task = replace(task, begun=Begun((), held))
+        return task
 
     def _of(self, user_id: int) -> list[Job | Call]:
         running = self._running.get(user_id)

@@ -210,6 +210,17 @@ class Services:
         engine = self.engine.peek()
         return engine.info() if engine else None
 
+    def end_guests(self) -> None:
+        """Remove the guests whose session has ended, and every word of theirs. Blocks."""
+        idle = self.settings.session_idle_hours * 3_600_000
+        for user_id in self.store.people.guests_gone(idle_milliseconds=idle):
+            for key in self.jobs.running_keys(user_id):
+                self.jobs.stop(user_id, key)
+            self.store.remove_person(user_id)
+            engine = self.engine.peek()
+            if engine is not None:
+                engine.forget(f"user-{user_id}")
+
     def purge(self, user_id: int, key: str) -> Sequence[Path]:
         """Remove a conversation for good, its keys and values too; the backups that still hold it.
 

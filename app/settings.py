@@ -150,6 +150,7 @@ class Settings:
         pattern=r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\]",
         shown="none",
     )
+    api: bool = _setting(False, "Answer programs that show a key at /v1, in OpenAI's shape.")
     session_idle_hours: int = _setting(
         168, "A browser that was away this long must enter anew.", low=1, high=8760
     )

@@ -15,13 +15,22 @@ log = logging.getLogger("corral.upkeep")
 
 
 def start_upkeep(
-    store: Store, *, trash_days: int, closing: Event, every_seconds: float = EVERY_SECONDS
+    store: Store,
+    *,
+    trash_days: int,
+    keep_days: Callable[[], int] = lambda: 0,
+    closing: Event,
+    every_seconds: float = EVERY_SECONDS,
 ) -> Thread:
-    """Begin on a thread of its own, at once and then hourly, until `closing` is set."""
+    """Begin on a thread of its own, at once and then hourly, until `closing` is set.
+
+    `keep_days` says for how long what the guard held back of answers is kept.
+    """
 
     def run() -> None:
         while True:
             _attempt("purge_trash", lambda: store.purge_trash(older_than_days=trash_days))
+            _attempt("drop_withheld", lambda: store.drop_withheld(older_than_days=keep_days()))
             _attempt("backup_daily", store.backup_daily)
             if closing.wait(every_seconds):
                 return

@@ -103,6 +103,7 @@ class BundledGuard:
         self._config = config
         self._ngrams = ngrams
         self._encoder = encoder
+        self.computes = encoder is not None  # by torch: see `Panel`
         self._remembered: OrderedDict[Hashable, Scores] = OrderedDict()
         self._lock = threading.Lock()
 

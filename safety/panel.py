@@ -2,8 +2,8 @@
 
 Each judgement of each guard runs on a thread of its own under a time limit, so that a guard which
 hangs, raises or answers nonsense ends in a failed verdict that says why; a policy blocks that.
-`run` is how work reaches the device's compute thread (`LocalEngine.aside`); without it guards run
-on the judgement's thread.
+`run` is how work reaches the device's compute thread (`LocalEngine.aside`): a guard that says
+`computes` is judged there, the others, and all without `run`, on the judgement's thread.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class Panel:
 
     def _ask(self, index: int, prompt: str, reply: str | None) -> Verdict:
         guard = self.guards[index]
+        run = self._run if getattr(guard, "computes", False) else None
         started = time.perf_counter()
         answers: list[Verdict] = []
 
@@ -86,7 +87,7 @@ class Panel:
 
         def answer_beside() -> None:
             try:
-                answers.append(self._run(answer) if self._run else answer())
+                answers.append(run(answer) if run else answer())
             except BaseException as error:
                 answers.append(failure(f"{guard.name} could not run: {_named(error)}."))
 

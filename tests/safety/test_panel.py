@@ -124,7 +124,10 @@ def test_work_goes_through_the_compute_thread():
         thread.join()
         return done[0]
 
-    assert Panel([WordGuard("bad")], run).judge("a bad word").score == 1.0
+    guard = WordGuard("bad")
+    assert Panel([guard], run).judge("a bad word").score == 1.0
+    guard.computes = True
+    assert Panel([guard], run).judge("a bad word").score == 1.0
     assert names == ["compute"]
 
 
@@ -132,7 +135,9 @@ def test_a_compute_thread_that_refuses_is_a_failure():
     def run(work):
         raise RuntimeError("closed")
 
-    assert Panel([CLEAN], run).judge("text").failed
+    guard = WordGuard("bad")
+    guard.computes = True
+    assert Panel([guard], run).judge("text").failed
 
 
 def test_a_panel_of_nobody_is_refused():
