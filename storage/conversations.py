@@ -7,21 +7,34 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storage import audit, search
 from storage.clock import now
 from storage.connection import Database
 from storage.evidence import mapping
-from storage.records import Conflict, Conversation, NotFound
+from storage.records import Conflict, Conversation, NotFound, Shelf
 from storage.text import well_formed
 
 _COLUMNS = (
     "id, key, user_id, title, system_prompt, active_leaf_id, created_at, updated_at, "
-    "pinned, archived_at, trashed_at, choices"
+    "pinned, archived_at, trashed_at, choices, tags"
 )
 _MILLISECONDS_A_DAY = 86_400_000
+MAX_TAGS, MAX_TAG_CHARS = 20, 40
+_SHELVES: dict[Shelf, str] = {
+    "open": "trashed_at IS NULL AND archived_at IS NULL",
+    "archive": "trashed_at IS NULL AND archived_at IS NOT NULL",
+    "trash": "trashed_at IS NOT NULL",
+}
+_BY_DATE = "pinned DESC, updated_at DESC, id DESC"
+_ORDER: dict[Shelf, str] = {
+    "open": _BY_DATE,
+    "archive": _BY_DATE,
+    "trash": "trashed_at DESC, id DESC",
+}
+_TAGGED = "(? = '' OR EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?))"
 
 
 def create(
@@ -66,20 +79,49 @@ def get_open(db: Database, user_id: int, key: str) -> Conversation:
 
 
 def listed(
-    db: Database, user_id: int, *, trashed: bool, limit: int, offset: int
+    db: Database, user_id: int, *, shelf: Shelf, tag: str, limit: int, offset: int
 ) -> list[Conversation]:
     """Pinned first, then by last turn; the trash by when things were thrown away."""
-    where, order = (
-        ("trashed_at IS NOT NULL", "trashed_at DESC, id DESC")
-        if trashed
-        else ("trashed_at IS NULL", "pinned DESC, updated_at DESC, id DESC")
-    )
     rows = db.execute(
-        f"SELECT {_COLUMNS} FROM conversation WHERE user_id = ? AND {where} "
-        f"ORDER BY {order} LIMIT ? OFFSET ?",
-        (user_id, limit, offset),
+        f"SELECT {_COLUMNS} FROM conversation WHERE user_id = ? AND {_SHELVES[shelf]} "
+        f"AND {_TAGGED} ORDER BY {_ORDER[shelf]} LIMIT ? OFFSET ?",
+        (user_id, tag, tag, limit, offset),
     )
     return [_conversation(row) for row in rows]
+
+
+def dates(db: Database, user_id: int, *, shelf: Shelf, tag: str) -> list[tuple[bool, int]]:
+    """(pinned, last turn in ms) of all that `listed` would give, in its order."""
+    rows = db.execute(
+        f"SELECT pinned, updated_at FROM conversation WHERE user_id = ? AND {_SHELVES[shelf]} "
+        f"AND {_TAGGED} ORDER BY {_ORDER[shelf]}",
+        (user_id, tag, tag),
+    )
+    return [(bool(pinned), at) for pinned, at in rows]
+
+
+def tags(db: Database, user_id: int) -> list[str]:
+    """All tags that a user gave to conversations outside the trash, by name."""
+    rows = db.execute(
+        "SELECT DISTINCT t.value FROM conversation AS c, json_each(c.tags) AS t "
+        "WHERE c.user_id = ? AND c.trashed_at IS NULL ORDER BY t.value COLLATE NOCASE",
+        (user_id,),
+    )
+    return [row[0] for row in rows]
+
+
+def tag(db: Database, user_id: int, key: str, given: Iterable[str]) -> Conversation:
+    return _set(db, user_id, key, "tags", tags_json(given))
+
+
+def archive(db: Database, user_id: int, key: str, archived: bool) -> Conversation:
+    return _set(db, user_id, key, "archived_at", now() if archived else None)
+
+
+def tags_json(given: Iterable[object]) -> str:
+    """Tags as they are kept: short words, each once, in the order given."""
+    words = [" ".join(well_formed(t).split())[:MAX_TAG_CHARS] for t in given if isinstance(t, str)]
+    return json.dumps([*dict.fromkeys(filter(None, words))][:MAX_TAGS], ensure_ascii=False)
 
 
 def rename(db: Database, user_id: int, key: str, title: str) -> Conversation:
@@ -138,7 +180,16 @@ def _set(db: Database, user_id: int, key: str, column: str, value: object) -> Co
 
 
 def _conversation(row: Any) -> Conversation:
-    return Conversation(*(*row[:8], bool(row[8]), *row[9:11], mapping(row[11])))
+    return Conversation(*(*row[:8], bool(row[8]), *row[9:11], mapping(row[11]), _tags(row[12])))
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    """Tags from their column; of a damaged one none."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(tag for tag in found if isinstance(tag, str)) if isinstance(found, list) else ()
 
 
 def _json(choices: Mapping[str, object]) -> str:

@@ -65,7 +65,10 @@ def add_verdict(db: Database, message_id: int, verdict: VerdictRecord) -> None:
     _insert(db, "verdict", message_id, _VERDICT_COLUMNS, values)
 
 
-def add_generation(db: Database, message_id: int, generation: Generation) -> None:
+def add_generation(
+    db: Database, message_id: int, generation: Generation, *, counts: bool = True
+) -> None:
+    """Keep an engine run; one that `counts` is added to the day's use."""
     values = [
         getattr(generation, column) if column not in ("sampling", "seed", "token_ids") else None
         for column in _GENERATION_COLUMNS
@@ -77,7 +80,8 @@ def add_generation(db: Database, message_id: int, generation: Generation) -> Non
     values[_GENERATION_COLUMNS.index("at")] = generation.at or now()
     columns = ("model_id", *_GENERATION_COLUMNS)
     _insert(db, "generation", message_id, columns, [_model_id(db, generation), *values])
-    _count_usage(db, message_id, generation)
+    if counts:
+        _count_usage(db, message_id, generation)
 
 
 def verdicts(db: Database, ids: Iterable[int]) -> dict[int, list[VerdictRecord]]:

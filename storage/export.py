@@ -5,10 +5,10 @@ Layout, version 1::
     {"format": "corral-conversations", "version": 1, "exported_at": ms,
      "conversations": [
         {"key", "user", "title", "system_prompt", "choices", "created_at", "updated_at",
-         "pinned", "archived_at", "trashed_at", "active_leaf": n | null,
+         "pinned", "archived_at", "trashed_at", "tags": [...], "active_leaf": n | null,
          "messages": [
             {"id": n, "parent": n | null, "role", "status", "content", "error_code",
-             "created_at", "updated_at", "feedback": {...} | null, "verdicts": [...],
+             "created_at", "updated_at", "removed_at", "feedback": {...} | null, "verdicts": [...],
              "generations": [...]}]}]}
 
 Messages are numbered from 1 within their conversation, parents before children, so that the same
@@ -19,7 +19,7 @@ fields of `records`. Text is written as UTF-8; passwords, sessions and settings 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
@@ -50,7 +50,13 @@ def write(db: Database, out: TextIO, *, user_id: int | None = None) -> int:
 
 def document(db: Database, user_name: str, conversation: Conversation) -> dict[str, Any]:
     """One conversation in the layout above."""
-    messages = tree.whole(db, conversation)
+    return layout(user_name, conversation, tree.whole(db, conversation))
+
+
+def layout(
+    user_name: str, conversation: Conversation, messages: Sequence[MessageRecord]
+) -> dict[str, Any]:
+    """A conversation with these messages, parents before children."""
     number = {message.id: n for n, message in enumerate(messages, 1)}
     active = conversation.active_leaf_id
     return {
@@ -64,7 +70,8 @@ def document(db: Database, user_name: str, conversation: Conversation) -> dict[s
         "pinned": conversation.pinned,
         "archived_at": conversation.archived_at,
         "trashed_at": conversation.trashed_at,
-        "active_leaf": None if active is None else number[active],
+        "tags": list(conversation.tags),
+        "active_leaf": None if active is None else number.get(active),
         "messages": [_message(message, number) for message in messages],
     }
 
@@ -89,6 +96,7 @@ def _message(message: MessageRecord, number: dict[int, int]) -> dict[str, Any]:
         "error_code": message.error_code,
         "created_at": message.created_at,
         "updated_at": message.updated_at,
+        "removed_at": message.removed_at,
         "feedback": asdict(message.feedback) if message.feedback else None,
         "verdicts": [asdict(verdict) for verdict in message.verdicts],
         "generations": [asdict(generation) for generation in message.generations],

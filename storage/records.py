@@ -24,6 +24,7 @@ OWNER_ID = 1  # the owner of the machine is user 1 from the first migration
 Role = Literal["system", "user", "assistant"]
 Status = Literal["streaming", "done", "stopped", "interrupted", "blocked", "cut", "error"]
 Stage = Literal["prompt", "partial", "final", "code", "document"]
+Shelf = Literal["open", "archive", "trash"]  # where a conversation is listed
 SavedKind = Literal["prompt", "persona", "sampling"]
 Action = Literal["allow", "log", "warn", "block", "unchecked"]
 Outcome = Literal["shown", "withheld", "overridden", "appealed"]
@@ -90,6 +91,7 @@ class Conversation:
     archived_at: int | None = None
     trashed_at: int | None = None
     choices: Mapping[str, object] = field(default_factory=dict)  # as `app.choices` writes them
+    tags: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +236,7 @@ class MessageRecord:
     generations: Sequence[Generation] = ()
     error_code: str = ""
     feedback: Feedback | None = None
+    removed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

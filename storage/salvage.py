@@ -79,11 +79,12 @@ _TABLES: dict[str, tuple[Test, ...]] = {
     ),
     "conversation": (
         *(_none, _text, _integer, _text, _text, _or_none(_integer), _integer, _integer),
-        *(_word(0, 1), _or_none(_integer), _or_none(_integer), _text),
+        *(_word(0, 1), _or_none(_integer), _or_none(_integer), _text, _text),
     ),
     "message": (
         *(_none, _integer, _integer, _or_none(_integer), _word("system", "user", "assistant")),
         *(_word(*_STATUSES), _text, _text, _or_none(_text), _integer, _integer),
+        _or_none(_integer),
     ),
     "verdict": (
         *(_none, _integer, _word(*_STAGES), _text, _text),
@@ -193,12 +194,12 @@ def _conversations(found: Found, messages: list[Row]) -> Iterable[Row]:
     """Rows for `conversation`, without a leaf as yet; made up for messages that lost theirs."""
     rows = {key: [*row[:5], None, *row[6:]] for key, row in found["conversation"].items()}
     for message in messages:
-        _, user_id, conversation_id, *_, created_at, _ = message
+        _, user_id, conversation_id, *_, created_at, _, _ = message
         if conversation_id not in rows:
             key = secrets.token_urlsafe(16)
             rows[conversation_id] = [
                 *(conversation_id, key, user_id, RECOVERED_TITLE, "", None),
-                *(created_at, created_at, 0, None, None, "{}"),
+                *(created_at, created_at, 0, None, None, "{}", "[]"),
             ]
     return rows.values()
 

@@ -115,6 +115,7 @@ CREATE TABLE conversation (
     archived_at INTEGER,
     trashed_at INTEGER,
     choices TEXT NOT NULL DEFAULT '{}',   -- JSON: sampling, language, overflow
+    tags TEXT NOT NULL DEFAULT '[]',      -- JSON: an array of words
     UNIQUE (user_id, id),
     FOREIGN KEY (id, active_leaf_id) REFERENCES message (conversation_id, id)
 ) STRICT;
@@ -136,6 +137,7 @@ CREATE TABLE message (
     client_key TEXT,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
+    removed_at INTEGER,           -- with what stands under it; restored by the same time
     UNIQUE (conversation_id, id),
     UNIQUE (conversation_id, client_key),
     FOREIGN KEY (user_id, conversation_id) REFERENCES conversation (user_id, id)

@@ -49,7 +49,8 @@ def find(db: Database, user_id: int, text: str, limit: int) -> list[Hit]:
         "CROSS JOIN conversation AS c ON c.id = e.conversation_id "
         "LEFT JOIN message AS m ON m.id = e.message_id "
         "WHERE search_index MATCH ? AND e.user_id = ? AND c.user_id = ? "
-        "AND c.trashed_at IS NULL ORDER BY search_index.rowid DESC LIMIT ?",
+        "AND c.trashed_at IS NULL AND m.removed_at IS NULL "
+        "ORDER BY search_index.rowid DESC LIMIT ?",
         (MARK_START, MARK_END, _SNIPPET_TOKENS, match, user_id, user_id, limit),
     ).fetchall()
     return [

@@ -16,13 +16,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from storage import (
     accounts,
     audit,
     backup,
     conversations,
+    documents,
     evidence,
     export,
     health,
@@ -54,6 +55,7 @@ from storage.records import (
     SafetyEvent,
     Saved,
     SavedKind,
+    Shelf,
     Status,
     Turn,
     User,
@@ -167,11 +169,71 @@ class Store:
             return conversations.get(db, user_id, key)
 
     def conversations(
-        self, user_id: int, *, trashed: bool = False, limit: int = 200, offset: int = 0
+        self,
+        user_id: int,
+        *,
+        shelf: Shelf = "open",
+        tag: str = "",
+        limit: int = 200,
+        offset: int = 0,
     ) -> list[Conversation]:
         """Pinned first, then newest turn first; or the trash, last thrown away first."""
         with self._readers.snapshot() as db:
-            return conversations.listed(db, user_id, trashed=trashed, limit=limit, offset=offset)
+            return conversations.listed(
+                db, user_id, shelf=shelf, tag=tag, limit=limit, offset=offset
+            )
+
+    def dates(
+        self, user_id: int, *, shelf: Shelf = "open", tag: str = ""
+    ) -> list[tuple[bool, int]]:
+        """(pinned, last turn in ms) of all conversations of a shelf, in the order of the list."""
+        with self._readers.snapshot() as db:
+            return conversations.dates(db, user_id, shelf=shelf, tag=tag)
+
+    def tags(self, user_id: int) -> list[str]:
+        """All tags that a user has given, by name."""
+        with self._readers.snapshot() as db:
+            return conversations.tags(db, user_id)
+
+    def tag(self, user_id: int, key: str, tags: Sequence[str]) -> Conversation:
+        """Give a conversation these tags in place of those it had."""
+        return self._writer.call(lambda db: conversations.tag(db, user_id, key, tags))
+
+    def archive(self, user_id: int, key: str, archived: bool) -> Conversation:
+        """Put a conversation out of the list, where search still finds it, or back into it."""
+        return self._writer.call(lambda db: conversations.archive(db, user_id, key, archived))
+
+    def copy(
+        self, user_id: int, key: str, *, upto_id: int | None = None, title: str = ""
+    ) -> Conversation:
+        """A second conversation like this one, or like the path to one of its messages."""
+        return self._writer.call(
+            lambda db: documents.copy(db, user_id, key, upto_id=upto_id, title=title), grows=True
+        )
+
+    def add_document(self, user_id: int, document: Mapping[str, object]) -> Conversation:
+        """Enter a conversation in the layout of `export`.
+
+        Raises `DocumentInvalid`, or `Conflict` if the user has it already.
+        """
+        return self._writer.call(lambda db: documents.add(db, user_id, document), grows=True)
+
+    def document(self, user_id: int, key: str) -> dict[str, Any]:
+        """One conversation in the layout of `export`."""
+        with self._readers.snapshot() as db:
+            return export.document(db, "", conversations.get(db, user_id, key))
+
+    def remove_branch(self, user_id: int, key: str, message_id: int) -> Conversation:
+        """Take a message and what follows it out of the tree; `restore_branch` undoes it."""
+        return self._writer.call(
+            lambda db: tree.remove_branch(db, conversations.get(db, user_id, key), message_id)
+        )
+
+    def restore_branch(self, user_id: int, key: str, message_id: int) -> Conversation:
+        """Put a removed message, and what was removed with it, back and show it."""
+        return self._writer.call(
+            lambda db: tree.restore_branch(db, conversations.get(db, user_id, key), message_id)
+        )
 
     def rename(self, user_id: int, key: str, title: str) -> Conversation:
         """Give a conversation another title."""

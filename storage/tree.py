@@ -14,14 +14,20 @@ from dataclasses import replace
 from typing import Any
 
 from storage import evidence, opinions
+from storage.clock import now
 from storage.connection import Database
-from storage.records import Conversation, MessageRecord, NotFound
+from storage.records import Conflict, Conversation, MessageRecord, NotFound
 
 _COLUMNS = (
     "m.id, m.conversation_id, m.parent_id, m.role, m.status, m.content, m.created_at, "
-    "m.updated_at, m.error_code"
+    "m.updated_at, m.error_code, m.removed_at"
 )
 _ALL = 2**62
+_BELOW = (
+    "WITH RECURSIVE down (id) AS (SELECT ? UNION ALL SELECT m.id FROM down"
+    " CROSS JOIN message AS m ON m.conversation_id = ? AND m.parent_id = down.id) "
+    "SELECT id FROM down"
+)
 
 
 def path(
@@ -82,12 +88,58 @@ def select_version(db: Database, conversation: Conversation, message_id: int) ->
     # Ids ascend, so the newest message below is a leaf.
     leaf = db.execute(
         "WITH RECURSIVE down (id) AS (SELECT ? UNION ALL SELECT m.id FROM down"
-        " CROSS JOIN message AS m ON m.conversation_id = ? AND m.parent_id = down.id) "
+        " CROSS JOIN message AS m ON m.conversation_id = ?"
+        " AND m.parent_id = down.id AND m.removed_at IS NULL) "
         "SELECT max(id) FROM down",
         (message_id, conversation.id),
     ).fetchone()[0]
     db.execute("UPDATE conversation SET active_leaf_id = ? WHERE id = ?", (leaf, conversation.id))
     return replace(conversation, active_leaf_id=leaf)
+
+
+def remove_branch(db: Database, conversation: Conversation, message_id: int) -> Conversation:
+    """Take a message, and what stands under it, out of the tree; `restore_branch` undoes it.
+
+    An only answer goes with its prompt. What stood beside it, or else before it, becomes active.
+    """
+    place = message(db, conversation, message_id)
+    if place.role == "assistant" and place.num_versions == 1 and place.parent_id is not None:
+        place = message(db, conversation, place.parent_id)
+    below = [row[0] for row in db.execute(_BELOW, (place.id, conversation.id))]
+    marks = ", ".join("?" * len(below))
+    if db.execute(
+        f"SELECT 1 FROM message WHERE id IN ({marks}) AND status = 'streaming'", below
+    ).fetchone():
+        raise Conflict("An answer is still being written here. Wait for its end, or stop it.")
+    # The newest time must be new: what was removed together is restored together.
+    last = db.execute(
+        "SELECT coalesce(max(removed_at), 0) FROM message WHERE conversation_id = ?",
+        (conversation.id,),
+    ).fetchone()[0]
+    db.execute(
+        f"UPDATE message SET removed_at = ? WHERE id IN ({marks}) AND removed_at IS NULL",
+        (max(now(), last + 1), *below),
+    )
+    if conversation.active_leaf_id not in below:
+        return conversation
+    beside = [other for other in place.sibling_ids if other != place.id]
+    if beside:
+        return select_version(db, conversation, beside[-1])
+    db.execute(
+        "UPDATE conversation SET active_leaf_id = ? WHERE id = ?",
+        (place.parent_id, conversation.id),
+    )
+    return replace(conversation, active_leaf_id=place.parent_id)
+
+
+def restore_branch(db: Database, conversation: Conversation, message_id: int) -> Conversation:
+    """Undo the removal of a message, with all that was removed together with it."""
+    place = message(db, conversation, message_id)
+    db.execute(
+        "UPDATE message SET removed_at = NULL WHERE conversation_id = ? AND removed_at = ?",
+        (conversation.id, place.removed_at),
+    )
+    return select_version(db, conversation, message_id)
 
 
 def _row(db: Database, conversation_id: int, message_id: int) -> Any:
@@ -110,7 +162,7 @@ def _filled(db: Database, rows: Sequence[Any]) -> list[MessageRecord]:
     streamed = chunks(db, [row[0] for row in rows if row[4] == "streaming"])
     records = []
     for row in rows:
-        places = siblings[row[2]]
+        places = siblings.get(row[2], ())
         records.append(
             MessageRecord(
                 id=row[0],
@@ -121,12 +173,13 @@ def _filled(db: Database, rows: Sequence[Any]) -> list[MessageRecord]:
                 content=row[5] + streamed.get(row[0], ""),
                 created_at=row[6],
                 updated_at=row[7],
-                version=places.index(row[0]) + 1,
+                version=places.index(row[0]) + 1 if row[0] in places else 1,
                 num_versions=len(places),
                 sibling_ids=places,
                 verdicts=tuple(verdicts.get(row[0], ())),
                 generations=tuple(generations.get(row[0], ())),
                 error_code=row[8],
+                removed_at=row[9],
                 feedback=feedback.get(row[0]),
             )
         )
@@ -140,13 +193,14 @@ def _siblings(db: Database, rows: Sequence[Any]) -> dict[int | None, tuple[int, 
     conversation_id = rows[0][1] if rows else 0
     if None in parents:
         for (root,) in db.execute(
-            "SELECT id FROM message WHERE conversation_id = ? AND parent_id IS NULL ORDER BY id",
+            "SELECT id FROM message WHERE conversation_id = ? AND parent_id IS NULL "
+            "AND removed_at IS NULL ORDER BY id",
             (conversation_id,),
         ):
             found[None].append(root)
     for parent, child in db.execute(
         "SELECT m.parent_id, m.id FROM json_each(?) AS p CROSS JOIN message AS m "
-        "ON m.conversation_id = ? AND m.parent_id = p.value ORDER BY m.id",
+        "ON m.conversation_id = ? AND m.parent_id = p.value AND m.removed_at IS NULL ORDER BY m.id",
         (_list(parents), conversation_id),
     ):
         found[parent].append(child)

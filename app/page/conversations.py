@@ -36,7 +36,7 @@ class ConversationList:
             hits = await asyncio.to_thread(store.search, user_id, payload.query, limit=MAX_HITS)
             rows = self._hits(hits, payload.query)
         elif payload.mode == "trash":
-            trashed = await asyncio.to_thread(store.conversations, user_id, trashed=True)
+            trashed = await asyncio.to_thread(store.conversations, user_id, shelf="trash")
             rows = self._trash(trashed)
         else:
             limit = max(PAGE_SIZE, payload.last)

@@ -41,7 +41,7 @@ def test_the_trash_keeps_everything_until_it_is_restored(store: Store) -> None:
     assert trashed.trashed_at is not None
     assert store.trash(OWNER_ID, key) == trashed
     assert store.conversations(OWNER_ID) == []
-    assert store.conversations(OWNER_ID, trashed=True) == [trashed]
+    assert store.conversations(OWNER_ID, shelf="trash") == [trashed]
     assert make.contents(store, key) == ["Hello", "Hi"]
     with pytest.raises(Conflict, match="trash"):
         store.begin_turn(OWNER_ID, key, parent_id=turn.reply.id, text="x", client_key="x")
@@ -49,7 +49,7 @@ def test_the_trash_keeps_everything_until_it_is_restored(store: Store) -> None:
         store.begin_reply(OWNER_ID, key, prompt_id=turn.prompt.id)
     assert store.restore(OWNER_ID, key).trashed_at is None
     assert [found.key for found in store.conversations(OWNER_ID)] == [key]
-    assert store.conversations(OWNER_ID, trashed=True) == []
+    assert store.conversations(OWNER_ID, shelf="trash") == []
 
 
 def test_purging_the_trash_takes_only_what_is_old(store: Store) -> None:
@@ -64,7 +64,7 @@ def test_purging_the_trash_takes_only_what_is_old(store: Store) -> None:
     assert store.purge_trash() == 1
     with pytest.raises(NotFound):
         store.conversation(OWNER_ID, old)
-    assert [found.key for found in store.conversations(OWNER_ID, trashed=True)] == [young]
+    assert [found.key for found in store.conversations(OWNER_ID, shelf="trash")] == [young]
     assert store.purge_trash(older_than_days=0) == 1
     assert [found.key for found in store.conversations(OWNER_ID)] == [kept]
 

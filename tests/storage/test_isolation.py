@@ -23,7 +23,7 @@ SERVER_ONLY = {
 OWN_VIEW = {
     "create_conversation", "conversations", "search", "user", "setting", "settings", "set_setting",
     "usage", "revoke_sessions", "saved", "save", "rated", "liked", "recent_runs",
-    "judged_messages",
+    "judged_messages", "dates", "tags", "add_document",
 }  # fmt: skip
 # Methods that take a user and an id of their own kind: see test_opinions.py.
 BY_OWN_ID = {"comparison", "rate", "remove_saved"}
@@ -49,6 +49,12 @@ BY_OBJECT: dict[str, Call] = {
     "set_feedback": lambda s, u, k, p, r: s.set_feedback(u, k, r, Feedback(1)),
     "compare": lambda s, u, k, p, r: s.compare(u, k, first_id=r, second_id=r + 9, blind=False),
     "withheld": lambda s, u, k, p, r: s.withheld(u, k, r),
+    "tag": lambda s, u, k, p, r: s.tag(u, k, ["mine"]),
+    "archive": lambda s, u, k, p, r: s.archive(u, k, True),
+    "copy": lambda s, u, k, p, r: s.copy(u, k),
+    "document": lambda s, u, k, p, r: s.document(u, k),
+    "remove_branch": lambda s, u, k, p, r: s.remove_branch(u, k, r),
+    "restore_branch": lambda s, u, k, p, r: s.restore_branch(u, k, r),
     "purge": lambda s, u, k, p, r: s.purge(u, k),
 }
 
@@ -109,7 +115,7 @@ def test_lists_search_settings_and_usage_are_ones_own(
     store.set_setting(OWNER_ID, "theme", "dark")
     store.trash(OWNER_ID, store.create_conversation(OWNER_ID).key)
     assert store.conversations(STRANGER) == []
-    assert store.conversations(STRANGER, trashed=True) == []
+    assert store.conversations(STRANGER, shelf="trash") == []
     assert store.search(STRANGER, "secret") == []
     assert store.search(STRANGER, "private") == []
     assert len(store.search(OWNER_ID, "secret")) == 2

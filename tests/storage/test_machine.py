@@ -237,7 +237,9 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def lists_are_equal(self) -> None:
         for trashed in (False, True):
-            listed = self.store.conversations(OWNER_ID, trashed=trashed, limit=10_000)
+            listed = self.store.conversations(
+                OWNER_ID, shelf="trash" if trashed else "open", limit=10_000
+            )
             expected = {k: c.title for k, c in self.model.items() if c.trashed == trashed}
             assert {found.key: found.title for found in listed} == expected
             if not trashed:

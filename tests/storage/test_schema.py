@@ -178,7 +178,7 @@ def test_hot_queries_walk_indexes_and_sort_nothing(
     make.turn(store, key, "Hello", "Hi")
     for call in (
         lambda: store.conversations(OWNER_ID),
-        lambda: store.conversations(OWNER_ID, trashed=True),
+        lambda: store.conversations(OWNER_ID, shelf="trash"),
         lambda: store.search(OWNER_ID, "hello"),
         lambda: store.session_user(bytes(32)),
     ):
