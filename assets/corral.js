@@ -300,11 +300,17 @@
     // The same text again, after no answer came: the server must know it for the same sending.
     const again = sent.text === text && sent.parent === parent && sent.key === state.key;
     const clientKey = again ? sent.clientKey : newKey();
-    state.sent = { clientKey, text, parent, from, key: state.key, timer: setTimeout(unanswered, 20000) };
+    state.sent = { clientKey, text, parent, from, key: state.key };
     state.sending = true;
     state.stuck = true;
     document.body.classList.add('sending');
-    fire('send', { key: state.key || null, parent, text, client_key: clientKey });
+    offer({ key: state.key || null, parent, text, client_key: clientKey }, 3);
+  }
+
+  /* Between two of Gradio's streams an event can get lost; the server knows a repeated one by its key. */
+  function offer(data, left) {
+    fire('send', data);
+    state.sent.timer = setTimeout(() => (left ? offer(data, left - 1) : unanswered()), 5000);
   }
 
   const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');

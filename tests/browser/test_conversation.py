@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from storage.records import VerdictRecord
 from tests.browser.conftest import ask, settle
@@ -245,3 +245,20 @@ def test_a_prompt_waits_visibly_for_the_parts(browser_page_unready: tuple[Page, 
     settle(page)
     assert replies(page) == ["You said: are you there"]
     expect(page.locator(".footing[data-state=ready]")).to_be_visible()
+
+
+def test_a_prompt_whose_event_is_lost_is_sent_again(page: Page, site: Site) -> None:
+    lost: list[str] = []
+
+    def lose(route: Route) -> None:
+        if not lost and "lost words" in (route.request.post_data or ""):
+            lost.append(route.request.url)
+            route.fulfill(json={"event_id": "lost"})
+        else:
+            route.continue_()
+
+    page.route("**/queue/join*", lose)
+    ask(page, "lost words")
+    assert lost
+    expect(page.locator("#window .prompt")).to_have_count(1)
+    expect(page.locator("#window .reply")).to_contain_text("You said: lost words")
