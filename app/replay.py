@@ -13,7 +13,15 @@ from threading import Event, Lock, Thread
 from typing import Literal
 
 from app.context import as_messages
-from engine.base import Engine, EngineError, Message, Prompt, Sampling, TokenLogprob
+from engine.base import (
+    Engine,
+    EngineError,
+    Message,
+    Prompt,
+    Sampling,
+    SamplingInvalid,
+    TokenLogprob,
+)
 from storage.records import Generation, MessageRecord
 
 State = Literal["running", "same", "differs", "other_model", "nothing", "failed"]
@@ -149,7 +157,7 @@ def compared(
 
 
 def read_sampling(kept: Mapping[str, object]) -> Sampling:
-    """The sampling of a stored run. Raises `EngineError` for one that is not possible."""
+    """The sampling of a stored run. Raises `SamplingInvalid` for one that is not possible."""
     names = Sampling.__dataclass_fields__
     values = {name: value for name, value in kept.items() if name in names}
     bias, stop = values.get("logit_bias"), values.get("stop")
@@ -159,7 +167,10 @@ def read_sampling(kept: Mapping[str, object]) -> Sampling:
         else {}
     )
     values["stop"] = tuple(stop) if isinstance(stop, list | tuple) else ()
-    return Sampling(**values)  # type: ignore[arg-type]  # written by `asdict` of the same class
+    try:
+        return Sampling(**values)  # type: ignore[arg-type]  # written by `asdict` of the same class
+    except TypeError as error:
+        raise SamplingInvalid("The sampling that was kept cannot be read.") from error
 
 
 def _differs(

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from app.replay import Replays, as_read, compared
+from app.replay import Replays, as_read, compared, read_sampling
 from app.token_view import NotRetraceable, TokenViews
 from app.turn import Task, take_turn
-from engine.base import EngineClosed, Prompt, Sampling
+from engine.base import EngineClosed, Prompt, Sampling, SamplingInvalid
 from engine.local import LocalEngine
 from safety.policy import DEFAULT_POLICY
 from storage.records import MessageRecord
@@ -95,6 +96,15 @@ def test_another_model_or_an_empty_record_is_said(bench: Bench, engine: LocalEng
     changed = replace(reply, generations=(replace(run, system_prompt="Be brief."),))
     found = compared(engine, path, changed, cancel=Event())
     assert found.state == "same" or found.prompt_changed
+
+
+def test_a_sampling_reads_back_as_it_was_kept(store: Store) -> None:
+    kept = Sampling(temperature=0.3, stop=("###",), logit_bias={5: -1.0}, seed=3)
+    read = read_sampling(json.loads(json.dumps(asdict(kept))))
+    assert read == kept
+    for wrong in ({"temperature": "hot"}, {"temperature": 99}, {"top_k": []}):
+        with pytest.raises(SamplingInvalid):
+            read_sampling(wrong)
 
 
 def test_replays_run_one_at_a_time_and_tell_what_they_found(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -222,9 +223,14 @@ def test_numbers_replay_tokens_and_a_branch(real: tuple[Page, Site]) -> None:
     ).key
     page.goto(f"{site.url}?c={key}")
     expect(page.locator("#head .chip").first).to_have_text("My own values")
+    page.fill("#ask", "hello there")
+    counted = page.locator("#meter")
+    expect(counted).to_have_text(re.compile(r"^[1-9]\d* of "))
+    before = counted.inner_text()
     ask(page, "hello there")
     reply = store.path(1, key)[-1]
     (run,) = reply.generations
+    assert before.split()[0] == str(run.num_prompt)  # the draft was counted as it was then read
 
     open_panel(page, "numbers")
     shown = page.locator("#dialog .facts")
@@ -256,6 +262,28 @@ def test_numbers_replay_tokens_and_a_branch(real: tuple[Page, Site]) -> None:
     expect(page.locator("#dialog .plot svg")).to_have_count(2)
     page.click("#replay-start")
     expect(page.locator("#replay")).to_contain_text("Same: all")
+
+
+def test_two_models_answer_the_same_prompt(
+    page: Page, site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    make_checkpoint(site.services.settings.data / "models" / "another")
+    site.engine.say = {"llama": "An animal."}
+    ask(page, "What is a llama?")
+    open_panel(page, "compare")
+    page.select_option("#compare-model", "another")
+    page.click("#compare-answer")
+    expect(page.locator("#pair section")).to_have_count(2, timeout=60_000)
+    expect(page.locator("#pair .about")).to_have_count(0)
+    page.check("#helpfulness-2", force=True)
+    page.click("#pair-rate")
+    expect(page.locator("#pair .about")).to_have_count(2)
+    named = sorted(page.locator("#pair .about").all_inner_texts())
+    assert [name.split(" · ")[1] for name in named] == ["Teller", "another"]
+    prompt = site.services.store.path(1, key_of(page))[0]
+    replies = site.services.store.rated(1)
+    assert len(replies) == 1 and replies[0][1].prompt_id == prompt.id
 
 
 def _offers(page: Page, place: int) -> bool:
