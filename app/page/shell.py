@@ -33,7 +33,9 @@ class Shell:
         name = self._say(f"page.policy.{policy}") if policy in PRESETS else own
         title = (conversation.title if conversation else "") or self._say("page.list.untitled")
         choices = Choices.of(conversation) if conversation else Choices()
-        session = choices.persona or self._say(f"session.preset.{choices.preset}")
+        plain = choices.preset == "usual"
+        named = self._say("session.chip" if plain else f"session.preset.{choices.preset}")
+        session = choices.persona or named
         html = self._templates.render(
             "head",
             title=title,
