@@ -67,7 +67,9 @@ class Services:
         self.downloads = Downloads(settings.data / "models", self.credentials)
         self._choosing = Lock()
         self._outgoing: Engine | None = None  # answers until the next one is loaded
-        self.engine: Part[Engine] = Part("engine", lambda: self._load(self.model))
+        self.engine: Part[Engine] = Part(
+            "engine", lambda: load_engine(self._settings_for(self.model))
+        )
         self.guarding = Guarding(
             settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
         )
@@ -97,6 +99,7 @@ class Services:
             self.store,
             trash_days=trash_days,
             keep_days=lambda: self.guarding.keep_days,
+            end_guests=self.end_guests,
             closing=self.closing,
         )
 
@@ -136,13 +139,15 @@ class Services:
         model. If it cannot be loaded, the old one goes on and `model_error` says why. Raises
         `CheckpointMissing` or `ModelBusy`; nothing changes then.
         """
-        path = find_model(self._settings_for(name))
+        wanted = self._settings_for(name)
+        path = find_model(wanted)
         with self._choosing:
             if self.engine.view().state == "loading":
                 raise ModelBusy(name)
             before, self._outgoing = self.model, self.engine.peek()
             self.model, self.model_wanted, self.model_error = name, name, None
-            self.engine.replace(partial(self._change_model, before, name, path))
+            change = partial(self._change_model, self._settings_for(before), wanted, path)
+            self.engine.replace(change)
 
     def unload_model(self) -> None:
         """Give back the memory of the model that answers. Nothing answers until one is chosen.
@@ -161,13 +166,13 @@ class Services:
 
             self.engine.replace(nothing)
 
-    def _change_model(self, before: str, name: str, path: Path | None) -> Engine:
+    def _change_model(self, before: Settings, wanted: Settings, path: Path | None) -> Engine:
         """The load that `use_model` begins. Blocks. Raises if no model is left to answer."""
         try:
             engine, error = take_over(
                 self._outgoing,
-                load_new=lambda: self._load(name),
-                load_old=lambda: self._load(before),
+                load_new=lambda: load_engine(wanted),
+                load_old=lambda: load_engine(before),
                 fits=lambda: path is None or fits_beside(path, self.settings.device),
             )
         except Exception as failure:
@@ -176,19 +181,16 @@ class Services:
             raise
         if error is not None:
             log.warning("the chosen model could not be loaded", exc_info=error)
-            self.model, self.model_error = before, error
+            self.model, self.model_error = before.model, error
         elif not self.closing.is_set():
             try:
-                self.store.set_setting(OWNER_ID, "model", name)
+                self.store.set_setting(OWNER_ID, "model", wanted.model)
             except StorageError as failure:  # it answers now; the next start takes the old one
                 self.model_error = failure
         self._outgoing = None
         if self.closing.is_set():
             engine.close()
         return engine
-
-    def _load(self, model: str) -> Engine:
-        return load_engine(self._settings_for(model))
 
     def _settings_for(self, model: str) -> Settings:
         """The settings with what was chosen on the page, where the start chose nothing itself."""

@@ -31,13 +31,7 @@
     else if (value.fetching && wanted === 'models') polling = setTimeout(() => fire('fetch', { mode: 'follow' }), 700);
     if (!wanted || (value.kind && value.kind !== wanted)) return;
     if (desk(value)) return;
-    if (value.part !== undefined) { // a download's progress: the rest of the sheet stays as it is
-      const place = sheet.querySelector('#fetching');
-      const held = document.activeElement.id;
-      if (place) place.innerHTML = value.part;
-      if (held && document.activeElement.id !== held) document.getElementById(held)?.focus();
-      return;
-    }
+    if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
     if (value.html) draw(value);
     said.textContent = value.said || '';
     said.className = value.tone || '';
@@ -51,7 +45,9 @@
     if (value.file) saveAs(value.file);
     if (value.into) {
       const place = document.getElementById(value.into);
+      const held = document.activeElement.id;
       if (place) place.innerHTML = value.html;
+      if (held && document.activeElement.id !== held) document.getElementById(held)?.focus();
       value.html = '';
     }
     if (!value.close) return false;
@@ -155,7 +151,7 @@
     if (opener && part) {
       wanted = opener.dataset.panel;
       said.textContent = '';
-      fire('panel', { mode: wanted, id: whole(opener.dataset.id) });
+      fire(wanted === 'inspect' ? wanted : 'panel', { mode: wanted, id: whole(opener.dataset.id), text: opener.dataset.text });
     }
   });
 

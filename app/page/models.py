@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import psutil
 
 from app.explain import explain
 from app.models import ModelBusy, ModelChoice, model_choices
 from app.page.fetch import FetchPanel
 from app.page.figures import count, size
+from app.page.servers import Servers
 from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
 from engine.base import DeviceAbsent, EngineInfo
 from engine.catalog import BUILT_IN
 from storage.records import OWNER_ID, StorageError
+
+# What the page offers; the first is what the model and the machine suggest.
+PRECISIONS = ("auto", "fp32", "bf16", "int8", "int4")
+CONTEXTS = ("0", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,17 @@ class _Choice:
     about: str
     used: bool
     usable: bool
+    known: bool  # its config can be read, so it can be inspected
+
+
+@dataclass(frozen=True, slots=True)
+class _Load:
+    """One choice of how a model is loaded, with its options as (value, text)."""
+
+    name: str
+    label: str
+    kept: str
+    options: Sequence[tuple[str, str]]
 
 
 class ModelsPanel:
@@ -36,6 +56,7 @@ class ModelsPanel:
         self._strings = templates.strings
         self._say = templates.strings.say
         self._fetch = FetchPanel(services, templates)
+        self._servers = Servers(services, templates)
 
     def value(self, user_id: int, *, followed: bool = False) -> dict[str, object]:
         """What the dialog shows now; with `followed`, it also says how a change of model ended."""
@@ -61,6 +82,8 @@ class ModelsPanel:
             fetch=self._fetch.values({choice.name for choice in choices}) if owner else {},
             progress=self._fetch.progress(),
             small=services.model == BUILT_IN,
+            servers=self._servers.values(runs=bool(info)) if owner else (),
+            loads=self._loads() if owner else (),
         )
         said, tone = self._ending(info) if followed and not loading else ("", "info")
         return {
@@ -76,8 +99,9 @@ class ModelsPanel:
         """Start, follow or stop a download, or keep a token. Raises `EngineError`."""
         said, tone = self._fetch.act(mode, text)
         if mode == "follow" and self._fetching:
-            part = self._templates.render("models_progress", progress=self._fetch.progress())
-            return {"kind": "models", "part": part, "fetching": True}
+            html = self._templates.render("models_progress", progress=self._fetch.progress())
+            told = {"kind": "models", "into": "fetching", "html": html}
+            return {**told, "fetching": True, "quiet": True}
         if mode == "follow":
             said, tone = self._fetch.ending()
         return {**self.value(user_id), "said": said, "tone": tone}
@@ -92,15 +116,52 @@ class ModelsPanel:
         except DeviceAbsent:
             return None
 
-    def use(self, user_id: int, name: str) -> dict[str, object]:
-        """Begin to load a model of the list. Raises `EngineError` if it cannot be found."""
-        if name not in {c.name for c in model_choices(self._services.settings) if _usable(c)}:
-            return self._refused("panels.models.unknown")
+    def act(self, user_id: int, mode: str, text: str) -> dict[str, object]:
+        """Load or unload a model, or keep or remove a server. Raises `EngineError`."""
+        if mode in ("keep", "remove"):
+            said, tone = self._servers.act(mode, text)
+            return {**self.value(user_id), "said": said, "tone": tone}
         try:
-            self._services.use_model(name)
+            if mode == "unload":
+                self._services.unload_model()
+                return {**self.value(user_id), "loading": True}  # looks again how it ended
+            if mode == "again":
+                self._keep_loads(text)
+                text = self._services.model
+            elif text not in self._usable_names():
+                return self._refused("panels.models.unknown")
+            self._services.use_model(text)
         except ModelBusy:
             return self._refused("panels.models.busy")
         return self.value(user_id, followed=True)
+
+    def _usable_names(self) -> set[str]:
+        choices = model_choices(self._services.settings)
+        return {*(c.name for c in choices if _usable(c)), *self._servers.addresses()}
+
+    def _loads(self) -> list[_Load]:
+        """How a model is loaded, where the start has not said it."""
+        services, rows = self._services, []
+        for name, values in (("precision", PRECISIONS), ("context", CONTEXTS)):
+            if services.settings.origin(name) == "default":
+                kept = services.store.setting(OWNER_ID, name) or values[0]
+                options = [(value, self._option(name, value)) for value in values]
+                rows.append(_Load(name, self._say(f"panels.models.facts.{name}"), kept, options))
+        return rows
+
+    def _option(self, name: str, value: str) -> str:
+        if value in ("auto", "0"):
+            return self._say(f"panels.models.usual_{name}")
+        return value if name == "precision" else f"{int(value):,}"
+
+    def _keep_loads(self, text: str) -> None:
+        """Keep the choices of the page: one value, or a JSON list of precision and context."""
+        given = json.loads(text) if text.startswith("[") else [text]
+        names = [row.name for row in self._loads()]
+        allowed = {"precision": PRECISIONS, "context": CONTEXTS}
+        for name, value in zip(names, given, strict=True):
+            if value in allowed[name]:
+                self._services.store.set_setting(OWNER_ID, name, str(value))
 
     def _refused(self, key: str) -> dict[str, object]:
         return {"kind": "models", "said": self._say(key), "tone": "error"}
@@ -109,13 +170,17 @@ class ModelsPanel:
         return self._say("panels.models.built_in") if name == BUILT_IN else name
 
     def _facts(self, info: EngineInfo) -> list[tuple[str, str]]:
+        """What is running; the memory is that of the whole program, measured now."""
         context = self._say("panels.models.tokens", count=f"{info.context_length:,}")
         values = {
             "parameters": count(info.num_parameters),
             "device": info.device,
             "precision": info.precision,
             "context": context,
+            "memory": size(psutil.Process().memory_info().rss),
         }
+        if info.leaves_to:
+            del values["memory"], values["parameters"]  # they are the other machine's
         return [(self._say(f"panels.models.facts.{key}"), value) for key, value in values.items()]
 
     def _notes(self, info: EngineInfo) -> list[str]:
@@ -156,7 +221,7 @@ class ModelsPanel:
             about = " · ".join([*sizes, *self._need(choice, room)])
         used = runs and choice.name == self._services.model
         title = self._title(choice.name)
-        return _Choice(choice.name, title, about, used, _usable(choice))
+        return _Choice(choice.name, title, about, used, _usable(choice), choice.config is not None)
 
     def _need(self, choice: ModelChoice, room: Room | None) -> list[str]:
         """What it takes in memory, in the precision of the settings."""

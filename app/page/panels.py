@@ -15,6 +15,7 @@ import gradio as gr
 
 from app.explain import explain
 from app.page.desk import Desk
+from app.page.inspector import Inspector
 from app.page.models import ModelsPanel
 from app.page.panes import Update, show
 from app.page.payload import Payload, PayloadInvalid, user_of
@@ -28,7 +29,7 @@ from storage.records import OWNER_ID, NotFound
 PAINTED = ("panel", "head", "foot")
 _ON_LOAD = (
     "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
-    " events: ['panel', 'policy', 'model', 'fetch', 'desk']})"
+    " events: ['panel', 'policy', 'model', 'fetch', 'inspect', 'desk']})"
 )
 
 log = logging.getLogger("corral.page")
@@ -48,12 +49,13 @@ class Panels:
         self._shell = shell
         self._safety = SafetyPanel(services, templates)
         self._models = ModelsPanel(services, templates)
+        self._inspector = Inspector(services, templates)
         self._desk = Desk(services, templates)
         self._count = itertools.count(1)
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
         """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
-        for name in ("panel", "policy", "model", "fetch", "desk"):
+        for name in ("panel", "policy", "model", "fetch", "inspect", "desk"):
             getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
 
     async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
@@ -83,10 +85,10 @@ class Panels:
         return await self._told(event, request, self._by_owner("safety", change))
 
     async def model(self, event: gr.EventData, request: gr.Request) -> Update:
-        """Load another model in place of the one that answers."""
+        """Load or unload a model, or keep the address of a server."""
 
         def change(user_id: int, payload: Payload) -> dict[str, object]:
-            return self._models.use(user_id, payload.text)
+            return self._models.act(user_id, payload.mode, payload.text)
 
         return await self._told(event, request, self._by_owner("models", change))
 
@@ -97,6 +99,16 @@ class Panels:
             return self._models.fetch(user_id, payload.mode, payload.text)
 
         return await self._told(event, request, self._by_owner("models", change))
+
+    async def inspect(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Show what a model is made of, or cut a text as it does."""
+
+        def look(_user_id: int, payload: Payload) -> dict[str, object]:
+            if payload.mode == "play":
+                return self._inspector.play(payload.text)
+            return self._inspector.value(payload.text)
+
+        return await self._told(event, request, self._by_owner("inspect", look))
 
     def _by_owner(
         self, kind: str, change: Callable[[int, Payload], dict[str, object]]

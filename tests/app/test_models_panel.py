@@ -107,8 +107,8 @@ def shown(panels: Panels, **data: object) -> dict[str, Any]:
 def test_it_shows_what_runs_what_is_here_and_what_can_be_had(panels: Panels) -> None:
     html = shown(panels)["html"]
     assert "4,096 tokens" in html  # of what runs
-    assert 'data-text="one"' in html and 'data-text="two"' in html
-    assert 'data-text="built-in"' not in html  # in use
+    assert 'data-mode="use" data-text="one"' in html and 'data-mode="use" data-text="two"' in html
+    assert 'data-mode="use" data-text="built-in"' not in html  # in use
     assert "3.0 MB" in html
     for model in KNOWN:
         assert f'data-text="{model.name}" aria-label="Download {model.name}"' in html
@@ -117,14 +117,14 @@ def test_it_shows_what_runs_what_is_here_and_what_can_be_had(panels: Panels) -> 
 def test_another_model_answers_and_the_old_one_is_closed(
     panels: Panels, services: Services, garage: Garage
 ) -> None:
-    painted = fire(panels.model, {"text": "two"})
+    painted = fire(panels.model, {"mode": "use", "text": "two"})
     assert painted["panel"]["kind"] == "models"
     assert services.engine.wait(Event()).info().model == "two"
     assert garage.loaded[0].closed and not garage.loaded[1].closed
     told = shown(panels, on=True)
     assert (told["said"], told["tone"]) == ("two answers from now on.", "info")
     assert not told["loading"]
-    assert 'data-text="built-in"' in told["html"] and 'data-text="two"' not in told["html"]
+    assert 'data-mode="use" data-text="built-in"' in told["html"] and 'data-mode="use" data-text="two"' not in told["html"]
 
 
 def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(
@@ -151,9 +151,9 @@ def test_while_it_loads_the_page_says_so_and_takes_no_other(
     panels: Panels, services: Services, garage: Garage
 ) -> None:
     garage.hold = Event()
-    assert fire(panels.model, {"text": "one"})["panel"]["loading"]
+    assert fire(panels.model, {"mode": "use", "text": "one"})["panel"]["loading"]
     assert "one is being loaded" in shown(panels)["html"]
-    refused = fire(panels.model, {"text": "two"})["panel"]
+    refused = fire(panels.model, {"mode": "use", "text": "two"})["panel"]
     assert (refused["tone"], "html" in refused) == ("error", False)
     with pytest.raises(ModelBusy):
         services.use_model("two")
@@ -165,7 +165,7 @@ def test_a_model_that_does_not_load_leaves_the_old_one_answering(
     panels: Panels, services: Services, garage: Garage
 ) -> None:
     garage.broken["two"] = CheckpointBroken("model.safetensors is <b>cut</b> short.")
-    fire(panels.model, {"text": "two"})
+    fire(panels.model, {"mode": "use", "text": "two"})
     assert services.engine.wait(Event()) is garage.loaded[0]
     assert not garage.loaded[0].closed
     assert services.model == "built-in"
@@ -191,11 +191,11 @@ def test_when_the_first_model_failed_another_can_be_chosen(
         services.engine.wait(Event())
     html = shown(panels)["html"]
     assert "There is no model called &lt;i&gt;gone&lt;/i&gt;." in html
-    fire(panels.model, {"text": "one"})
+    fire(panels.model, {"mode": "use", "text": "one"})
     with pytest.raises(CheckpointBroken):
         services.engine.wait(Event())
     assert shown(panels, on=True)["said"].startswith("one was not loaded. The model's files")
-    fire(panels.model, {"text": "two"})
+    fire(panels.model, {"mode": "use", "text": "two"})
     assert services.engine.wait(Event()).info().model == "two"
 
 
@@ -204,7 +204,7 @@ def test_only_what_is_listed_and_sound_can_be_chosen(
     panels: Panels, services: Services, garage: Garage, tmp_path: Path, name: str
 ) -> None:
     make_model(tmp_path / "data", "broken", architectures=["GPT2LMHeadModel"], model_type="gpt2")
-    panel = fire(panels.model, {"text": name})["panel"]
+    panel = fire(panels.model, {"mode": "use", "text": name})["panel"]
     assert panel["tone"] == "error"
     assert len(garage.loaded) == 1
     assert services.model == "built-in"
@@ -214,7 +214,7 @@ def test_guards_are_listed_but_do_not_chat(panels: Panels, tmp_path: Path) -> No
     make_model(tmp_path / "data", "llama-guard-3-1b")
     html = shown(panels)["html"]
     assert "it judges texts and does not chat" in html
-    assert 'data-text="llama-guard-3-1b"' not in html
+    assert 'data-mode="use" data-text="llama-guard-3-1b"' not in html
 
 
 def test_names_of_folders_and_notes_of_engines_are_text(
@@ -226,7 +226,7 @@ def test_names_of_folders_and_notes_of_engines_are_text(
     html = shown(panels)["html"]
     assert "<img" not in html
     assert "&#34;&#39; onload=print(1) x=" in html
-    fire(panels.model, {"text": "<img src=x onerror=print(1)>"})
+    fire(panels.model, {"mode": "use", "text": "<img src=x onerror=print(1)>"})
     assert services.engine.wait(Event()).info().model == "<img src=x onerror=print(1)>"
     assert "<img" not in shown(panels, on=True)["html"]
 
@@ -236,10 +236,10 @@ def test_only_the_owner_may_change_it_or_see_the_folders(
 ) -> None:
     html = fire(panels.panel, {"mode": "models"}, user_id=2)["panel"]["html"]
     assert str(services.settings.data) not in html
-    assert 'data-event="model"' not in html
-    panel = fire(panels.model, {"text": "one", "corral_user": 1}, user_id=2)["panel"]
+    assert 'data-event="' not in html
+    panel = fire(panels.model, {"mode": "use", "text": "one", "corral_user": 1}, user_id=2)["panel"]
     assert panel["said"] == "Only the owner of this Corral can change this."
-    assert fire(panels.model, {"text": "one"}, user_id=None)["panel"]["tone"] == "error"
+    assert fire(panels.model, {"mode": "use", "text": "one"}, user_id=None)["panel"]["tone"] == "error"
     assert len(garage.loaded) == 1
 
 
@@ -265,9 +265,12 @@ def test_precision_and_context_are_those_of_the_page_unless_the_start_named_them
     services.use_model("one")
     services.engine.wait(Event())
     assert (garage.asked[-1].precision, garage.asked[-1].context) == ("int8", 2048)
-    services.close()
-    named = start(tmp_path / "data", "--precision", "bf16")
-    assert (garage.asked[-1].precision, garage.asked[-1].context) == ("bf16", 2048)
+    make_model(tmp_path / "second", "one")
+    named = start(tmp_path / "second", "--precision", "bf16")
+    named.store.set_setting(1, "precision", "int8")
+    named.use_model("one")
+    named.engine.wait(Event())
+    assert (garage.asked[-1].precision, garage.asked[-1].context) == ("bf16", 0)
     named.close()
 
 

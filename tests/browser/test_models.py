@@ -15,6 +15,8 @@ from tests.browser.conftest import ask
 from tests.browser.site import Site
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.hub_server import HubState, serve
+from tests.engine.openai_server import ServerState
+from tests.engine.openai_server import serve as serve_openai
 
 pytestmark = pytest.mark.browser
 
@@ -108,3 +110,50 @@ def test_a_gated_model_explains_itself_and_takes_a_token(
     page.click("#token-forget")
     expect(page.locator("#token")).to_be_visible()
     assert site.services.credentials.get("model-hub") == ""
+
+
+HOSTILE = "<img src=x onerror=print(1)> ${print(1)} `+print(1)+` <|eot_id|>"
+
+
+def test_a_model_is_inspected_and_hostile_text_stays_text(page: Page) -> None:
+    page.click(".model-hint [data-panel=models]")
+    page.get_by_role("button", name="Inspect Built-in").click()
+    sheet = page.locator("[data-kind=inspect]")
+    expect(sheet).to_contain_text("Key-value heads")
+    expect(sheet.locator("svg.plot path.line")).to_have_count(1)
+    expect(sheet.locator(".slices").first).to_contain_text("Attention")
+    page.fill("#typed", HOSTILE)
+    page.click("#play")
+    expect(page.locator(".cut")).to_be_visible(timeout=60_000)
+    assert "".join(page.locator(".cut i").all_text_contents()) == HOSTILE
+    assert page.locator(".cut img").count() == 0
+    expect(page.locator("#typed")).to_have_value(HOSTILE)
+    page.click("#inspect-back")
+    expect(page.locator("[data-kind=models]")).to_be_visible()
+
+
+def test_a_server_is_kept_used_and_removed(page: Page, site: Site) -> None:
+    with serve_openai(ServerState(words=["Far", " away."])) as address:
+        page.click(".model-hint [data-panel=models]")
+        page.click("#servers")
+        page.fill("#server", "ftp://nowhere")
+        page.press("#server", "Enter")
+        expect(page.locator("#panel-said.error")).to_contain_text("is not the address of a server")
+        page.fill("#server", address)
+        page.fill("#server-key", "private-key")
+        page.click("#server-keep")
+        expect(page.locator("#panel-said")).to_contain_text("is kept")
+        assert "private-key" not in page.content()
+        page.get_by_role("button", name=f"Use {address}").click()
+        expect(page.locator("#panel-said")).to_have_text(
+            f"{address} answers from now on.", timeout=60_000
+        )
+        page.keyboard.press("Escape")
+        ask(page, "hello")
+        expect(page.locator("#window .reply .md")).to_have_text("Far away.")
+        page.click(".footing [data-panel=models]")
+        page.click("#unload")
+        expect(page.locator("[data-kind=models]")).to_contain_text("No model is loaded")
+        page.get_by_role("button", name=f"Remove what is here of {address}").click()
+        expect(page.locator("#panel-said")).to_contain_text("is removed")
+    assert site.services.credentials.get(address) == ""
