@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
@@ -21,6 +21,7 @@ from storage.store import Store
 
 MAX_QUEUED_PER_USER = 2
 MAX_QUEUED = 16
+MAX_ALTERNATIVES = 8
 MAX_PROMPT_CHARS = 2_000_000
 MAX_RATE_ALL_HZ = 100.0  # views a second for all followers together: 20 followers get 5 Hz each
 
@@ -47,13 +48,18 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Another version of the reply to a prompt; `anyway`, although the guard refused the prompt."""
+    """Another version of the reply to a prompt; `anyway`, although the guard refused the prompt.
+
+    `beginning` is how it starts; of a `count` above one all are written at the same time.
+    """
 
     key: str
     prompt_id: int
     choices: Mapping[str, object] | None = None  # in place of the conversation's
     system_prompt: str | None = None
     anyway: bool = False
+    beginning: str = ""
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +124,7 @@ class Job:
         self._lock = Lock()
         self._view = JobView(text=task.turn.reply.content)
         self._texts: list[str] = [task.turn.reply.content]
+        self.beside: tuple[Job, ...] = ()  # other replies to the same prompt, written meanwhile
         self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
 
     def view(self) -> JobView:
@@ -244,10 +251,13 @@ class Jobs:
             known = self._check(user_id, request, client_key)
             if known is not None:
                 return known
+            # The last one is shown while they are written, so it is begun last.
+            beside = [self._stored(user_id, request)[1] for _ in range(_num_beside(request))]
             conversation, turn = self._stored(user_id, request)
             task = self._task_for(conversation, turn)
             task = self._as_requested(task, request)
             job = Job(task, client_key)
+            job.beside = tuple(self._alternative(job, n, other) for n, other in enumerate(beside))
             if turn.reply.status != "streaming":  # this click was answered before
                 job.apply(Step("ended", status=turn.reply.status))
                 return job
@@ -373,7 +383,9 @@ class Jobs:
                     user_id, key, parent_id=parent_id, text=text, client_key=client_key
                 )
             case Again(key, prompt_id):
-                turn = store.begin_reply(user_id, key, prompt_id=prompt_id)
+                turn = store.begin_reply(
+                    user_id, key, prompt_id=prompt_id, beginning=request.beginning
+                )
             case Branch(key, reply_id, num_chars):
                 turn = store.begin_branch(user_id, key, reply_id=reply_id, num_chars=num_chars)
             case Continue(key, reply_id):
@@ -402,6 +414,15 @@ class Jobs:
             task = replace(task, begun=Begun((), held))
         return task
 
+    def _alternative(self, job: Job, number: int, turn: Turn) -> Job:
+        """A job beside `job`: stopped with it, and with another seed where one is fixed."""
+        sampling = job.task.sampling
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=(sampling.seed + number + 1) % 2**64)
+        beside = Job(replace(job.task, turn=turn, sampling=sampling))
+        beside.cancel = job.cancel
+        return beside
+
     def _of(self, user_id: int) -> list[Job | Call]:
         running = self._running.get(user_id)
         return [*([running] if running else []), *self._queues.get(user_id, ())]
@@ -414,12 +435,30 @@ class Jobs:
         if isinstance(job, Call):
             job.started.set()
             return
-        thread = Thread(target=self._answer, args=(job,), name=f"turn-{job.reply_id}", daemon=True)
+        beside = [self._thread(self._write, other) for other in job.beside]
+        self._thread(self._answer, job, beside)
+
+    def _thread(self, work: Callable[..., None], job: Job, *more: object) -> Thread:
+        thread = Thread(target=work, args=(job, *more), name=f"turn-{job.reply_id}", daemon=True)
         self._threads.add(thread)
         thread.start()
+        return thread
 
-    def _answer(self, job: Job) -> None:
-        """The turn's own thread. Takes the lock at its end."""
+    def _answer(self, job: Job, beside: Sequence[Thread]) -> None:
+        """The turn's own thread; it ends after those beside it. Takes the lock at its end."""
+        last = self._written(job)
+        for thread in beside:
+            thread.join()
+        self._leave(job)
+        # After it left: whoever hears of the end may at once start the next turn.
+        job.apply(last)
+
+    def _write(self, job: Job) -> None:
+        """The thread of a reply beside another."""
+        job.apply(self._written(job))
+
+    def _written(self, job: Job) -> Step:
+        """Run a turn to its end; its last step."""
         last = Step("ended", status="error", error_code="Unknown")
         try:
             for step in self._run(job.task, job.cancel):
@@ -431,10 +470,7 @@ class Jobs:
             # The store could not take the end of the turn; what it took before is there.
             log.exception("turn %d was not stored to its end", job.reply_id)
             last = Step("ended", status="error", error_code=type(error).__name__)
-        finally:
-            self._leave(job)
-            # After it left: whoever hears of the end may at once start the next turn.
-            job.apply(last)
+        return last
 
     def _leave(self, job: Job) -> None:
         with self._lock:
@@ -455,6 +491,10 @@ class Jobs:
             waiting.queue_at(place)
         if not queue:
             self._queues.pop(user_id, None)
+
+
+def _num_beside(request: Request) -> int:
+    return min(request.count, MAX_ALTERNATIVES) - 1 if isinstance(request, Again) else 0
 
 
 def _as_asked(conversation: Conversation, request: Again) -> Conversation:

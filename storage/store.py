@@ -316,10 +316,13 @@ class Store:
             grows=True,
         )
 
-    def begin_reply(self, user_id: int, key: str, *, prompt_id: int) -> Turn:
-        """Store another empty reply to a prompt; it becomes the active leaf."""
+    def begin_reply(self, user_id: int, key: str, *, prompt_id: int, beginning: str = "") -> Turn:
+        """Store another reply to a prompt, with its first words or none; the new active leaf."""
         return self._writer.call(
-            lambda db: turns.begin_reply(db, user_id, key, prompt_id=prompt_id), grows=True
+            lambda db: turns.begin_reply(
+                db, user_id, key, prompt_id=prompt_id, beginning=beginning
+            ),
+            grows=True,
         )
 
     def begin_branch(self, user_id: int, key: str, *, reply_id: int, num_chars: int) -> Turn:

@@ -52,12 +52,17 @@ def begin_turn(
     return _turn(db, conversation, prompt_id, reply_id)
 
 
-def begin_reply(db: Database, user_id: int, key: str, *, prompt_id: int) -> Turn:
+def begin_reply(
+    db: Database, user_id: int, key: str, *, prompt_id: int, beginning: str = ""
+) -> Turn:
     conversation = conversations.get_open(db, user_id, key)
     if tree.message(db, conversation, prompt_id).role != "user":
         raise Conflict("Only a prompt can be answered again. Reload the conversation.")
     at = now()
-    reply_id = _insert(db, conversation, prompt_id, "assistant", "streaming", at)
+    reply_id = _insert(
+        *(db, conversation, prompt_id, "assistant", "streaming", at),
+        content=well_formed(beginning),
+    )
     _activate(db, conversation.id, reply_id, at)
     return _turn(db, conversation, prompt_id, reply_id)
 

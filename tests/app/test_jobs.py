@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
@@ -188,3 +188,30 @@ def test_a_turn_that_waits_for_the_engine_says_so(store: Store) -> None:
         time.sleep(0.002)
     part.start()
     assert ended(job).text == REPLY
+
+
+def test_alternatives_are_written_together_and_stopped_together(held: Bench, store: Store) -> None:
+    assert isinstance(held.engine, TellingEngine)
+    engine = held.engine
+    release(held)
+    first = held.jobs.start(1, send("Hi"))
+    ended(first)
+    engine.hold = Event()
+    job = held.jobs.start(1, Again(first.key, first.prompt_id, count=3, beginning="So, "))
+    jobs = (*job.beside, job)
+    wait_until(lambda: len(engine.prompts) == 4)  # all three are being written
+    held.engine.hold.set()
+    assert [ended(one).text for one in jobs] == ["So, " + REPLY] * 3
+    assert store.path(1, first.key)[-1].num_versions == 4
+    assert store.path(1, first.key)[-1].id == job.reply_id
+    held.engine.hold = Event()
+    more = held.jobs.start(1, Again(first.key, first.prompt_id, count=2))
+    held.jobs.stop(1, first.key)
+    assert [ended(one).status for one in (*more.beside, more)] == ["stopped"] * 2
+
+
+def wait_until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
