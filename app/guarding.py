@@ -20,7 +20,7 @@ from safety.base import Guard, GuardError, PolicyInvalid
 from safety.categories import OwnCategory
 from safety.choice import BUILT_IN, load_chosen
 from safety.policy import DEFAULT_POLICY, PRESETS, Policy
-from storage.records import OWNER_ID
+from storage.records import OWNER_ID, SafetyEvent
 from storage.store import Store
 
 MAX_OWN = 8  # categories of an owner's own
@@ -163,6 +163,36 @@ class Guarding:
         except (PolicyInvalid, json.JSONDecodeError):
             log.warning("the saved %s cannot be read; the default holds", name)
             return default
+
+    def appeal(self, user_id: int, key: str, message_id: int) -> None:
+        """Note in the safety log that the guard was wrong about a message.
+
+        Raises `NotFound`; nothing happens where nothing was stopped, or twice for one message.
+        """
+        assert self._store is not None
+        verdicts = self._store.message(user_id, key, message_id).verdicts
+        known = self._store.safety_events(user_id=user_id, outcome="appealed", limit=10_000)
+        blocking = [verdict for verdict in verdicts if verdict.action == "block"]
+        if not blocking or any(event.message_id == message_id for event in known):
+            return
+        wrong = blocking[-1]
+        self._store.record_safety(
+            SafetyEvent(
+                message_id=message_id,
+                stage=wrong.stage,
+                guard=wrong.guard,
+                guard_version=wrong.guard_version,
+                policy_version=wrong.policy_version,
+                action=wrong.action,
+                outcome="appealed",
+                score=wrong.score,
+                category=wrong.category,
+                threshold=wrong.threshold,
+                scores=wrong.scores,
+                upto_char=wrong.upto_char,
+                user_id=user_id,
+            )
+        )
 
     @property
     def keep_days(self) -> int:

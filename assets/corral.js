@@ -469,6 +469,12 @@
     stop: () => fire('stop', { key: state.key }),
     again: (el) => { state.stuck = true; fire('again', { key: state.key, id: Number(el.dataset.id) }); },
     continue: (el) => { state.stuck = true; fire('resume', { key: state.key, id: Number(el.dataset.id) }); },
+    anyway: (el) => {
+      state.stuck = true;
+      const id = Number(el.dataset.id);
+      fire('anyway', { key: state.key, id, on: Boolean(document.querySelector(`#m-${id}.prompt`)) });
+    },
+    appeal: (el) => { el.disabled = true; fire('appeal', { key: state.key, id: Number(el.dataset.id) }); },
     version: (el) => fire('version', { key: state.key, id: Number(el.dataset.id) }),
     edit: (el) => edit(el.closest('.turn')),
     'edit-prompt': (el) => { const turn = byId(`m-${el.dataset.id}`); if (turn) edit(turn); },

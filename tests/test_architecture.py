@@ -110,10 +110,10 @@ def test_gradio_is_imported_by_the_page_and_the_share_link_alone() -> None:
     assert {path for path in users if path.parts[:2] != ("app", "page")} <= {Path("app/share.py")}
 
 
-def test_http_stays_in_the_app_and_the_remote_engine() -> None:
+def test_http_stays_in_the_app_the_remote_engine_and_the_remote_guard() -> None:
     web = {"fastapi", "starlette", "uvicorn", "httpx"}
     users = {str(path) for path in files("engine", "safety", "storage") if top_levels(path) & web}
-    assert users <= {"engine/remote.py"}
+    assert users <= {"engine/remote.py", "safety/remote_guard.py"}
 
 
 @pytest.mark.parametrize("module", ["engine.base", "engine.remote", "engine.scripted"])

@@ -26,7 +26,7 @@ from app.page.templates import Templates
 from app.page.transcript import Transcript
 from app.render import LiveRendering, Renderer
 from app.services import Services
-from storage.records import Conversation, MessageRecord
+from storage.records import OWNER_ID, Conversation, MessageRecord
 
 WINDOW = 40  # messages shown at first, and how many "Earlier messages" adds
 MAX_VIEWERS = 2_000
@@ -110,6 +110,16 @@ class Chat:
         async for update in self._told(event, request, self._start(_continued)):
             yield update
 
+    async def anyway(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Update]:
+        """Answer a prompt, or write an answer on, although the guard stopped it."""
+        async for update in self._told(event, request, self._start(_anyway)):
+            yield update
+
+    async def appeal(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Update]:
+        """Note that the guard was wrong about a message."""
+        async for update in self._told(event, request, self._appeal):
+            yield update
+
     async def stop(self, event: gr.EventData, request: gr.Request) -> None:
         """End the answer that is being written. What was shown stays."""
         self._services.jobs.stop(user_of(request), Payload.of(event).key or "")
@@ -140,6 +150,11 @@ class Chat:
                 yield update
 
         return act
+
+    async def _appeal(self, viewer: Viewer, payload: Payload) -> AsyncIterator[Update]:
+        appeal = self._services.guarding.appeal
+        await asyncio.to_thread(appeal, viewer.user_id, payload.key or "", payload.id or 0)
+        yield show(EVERYTHING, note=self._shell.told(self._say("safety.appealed")))
 
     async def _version(self, viewer: Viewer, payload: Payload) -> AsyncIterator[Update]:
         key, message_id = payload.key or "", payload.id or 0
@@ -229,6 +244,7 @@ class Chat:
             window,
             language=Choices.of(conversation).shown_language,
             num_unread=self._num_unread(conversation, path, window),
+            may_override=self._may_override(conversation.user_id),
         )
         if len(path) > num_shown:
             shown.insert(0, ("earlier", self._transcript.earlier()))
@@ -248,6 +264,9 @@ class Chat:
         before = self._services.store.path_length(user_id, key) - len(path)
         before += next(n for n, message in enumerate(path) if message.id == window[0].id)
         return max(0, runs[-1].num_left_out - before)
+
+    def _may_override(self, user_id: int) -> bool:
+        return user_id == OWNER_ID and self._services.policy(user_id).may_override
 
     def _live(self, job: Job, live: LiveRendering, view: JobView) -> dict[str, object]:
         """The growing answer: finished blocks, the open one, and a line on what is going on."""
@@ -288,6 +307,12 @@ def _sent(payload: Payload) -> Send:
 
 def _again(payload: Payload) -> Again:
     return Again(payload.key or "", payload.id or 0)
+
+
+def _anyway(payload: Payload) -> Again | Continue:
+    """`on` says that it is a prompt."""
+    key, message_id = payload.key or "", payload.id or 0
+    return Again(key, message_id, anyway=True) if payload.on else Continue(key, message_id, True)
 
 
 def _continued(payload: Payload) -> Continue:

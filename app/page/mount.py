@@ -32,8 +32,8 @@ from app.strings import Strings, speaking
 # The script calls trigger(name, data); Gradio knows the names from this line.
 _BRIDGE = (
     "(window.corral = window.corral || []).push({trigger, events: ['view', 'send', 'again',"
-    " 'resume', 'version', 'follow', 'stop', 'listing', 'rename', 'pin', 'trash', 'restore',"
-    " 'pulse']})"
+    " 'resume', 'version', 'anyway', 'appeal', 'follow', 'stop', 'listing', 'rename', 'pin',"
+    " 'trash', 'restore', 'pulse']})"
 )
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
 LOOK_SECONDS = 0.02  # between looks for an event: soon enough for a person
@@ -114,7 +114,7 @@ def _connect(
         "concurrency_limit": None,
     }
     for handlers, names, painted in (
-        (chat, ("view", "send", "again", "resume", "version"), EVERYTHING),
+        (chat, ("view", "send", "again", "resume", "version", "anyway", "appeal"), EVERYTHING),
         (chat, ("follow",), LIVE),
         (chat, ("stop",), ()),
         (side, ("listing", "rename", "pin", "trash", "restore"), SIDE),
