@@ -13,6 +13,7 @@ from app.choices import PRESETS, Choices
 from app.jobs import Again
 from app.models import model_choices
 from app.page.payload import Payload, PayloadInvalid
+from app.page.session import personas
 from app.page.templates import Templates
 from app.preferences import contestant
 from app.render import Renderer
@@ -30,6 +31,7 @@ class ComparePanel:
     def __init__(self, services: Services, templates: Templates, renderer: Renderer) -> None:
         self._services = services
         self._templates = templates
+        self._strings = templates.strings
         self._say = templates.strings.say
         self._renderer = renderer
 
@@ -42,6 +44,7 @@ class ComparePanel:
         versions = [store.message(user_id, key, i) for i in reply.sibling_ids if i != reply.id]
         owner = user_id == OWNER_ID
         choices = model_choices(self._services.settings) if owner else []
+        known = personas(self._services, self._strings.language, user_id)
         html = self._templates.render(
             "panel_compare",
             reply=reply,
@@ -51,6 +54,7 @@ class ComparePanel:
                 if one.role == "assistant" and one.content
             ],
             presets=PRESETS,
+            personas=[name for name, _ in known],
             models=[choice.name for choice in choices if not choice.problem],
             model=self._services.model,
             feedback=reply.feedback or Feedback(),
@@ -86,7 +90,13 @@ class ComparePanel:
         model = fields.get("model", "")
         if model and model != self._services.model and user_id == OWNER_ID:
             self._services.use_model(model)  # prompts wait until it is loaded
-        asked = Again(key, reply.parent_id or 0, choices=choices.to_json())
+        known = dict(personas(self._services, self._strings.language, user_id))
+        asked = Again(
+            key,
+            reply.parent_id or 0,
+            choices=choices.to_json(),
+            system_prompt=known.get(fields.get("persona", "")),
+        )
         job = self._services.jobs.start(user_id, asked)
         return self._waiting(reply.id, job.reply_id, "blind" in fields)
 

@@ -39,6 +39,7 @@ class SessionPanel:
     def __init__(self, services: Services, templates: Templates) -> None:
         self._services = services
         self._templates = templates
+        self._strings = templates.strings
         self._say = templates.strings.say
 
     def view(self, user_id: int, payload: Payload) -> dict[str, object]:
@@ -82,7 +83,7 @@ class SessionPanel:
     def _filled(self, user_id: int, form: _Form, fields: Mapping[str, str]) -> _Form:
         """The form after a persona or a saved preset was picked in one of its lists."""
         if (picked := fields.get("pick_persona", "")) and picked != form.choices.persona:
-            text = dict(self._personas(user_id)).get(picked, "")
+            text = dict(personas(self._services, self._strings.language, user_id)).get(picked, "")
             form = _Form(text, replace(form.choices, persona=picked if text else ""))
         if picked := fields.get("pick_sampling", ""):
             values = dict(self._saved_values(user_id)).get(picked)
@@ -126,19 +127,20 @@ class SessionPanel:
         self, user_id: int, form: _Form, said: str = "", **words: object
     ) -> dict[str, object]:
         effective = self._effective(user_id, form)
+        known = personas(self._services, self._strings.language, user_id)
         html = self._templates.render(
             "panel_session",
             form=form,
             presets=(*PRESETS, OWN),
             languages=LANGUAGES,
-            personas=[name for name, _ in self._personas(user_id)],
+            personas=[name for name, _ in known],
             own=[
                 *self._services.store.saved(user_id, "persona"),
                 *self._services.store.saved(user_id, "sampling"),
             ],
             samplings=[name for name, _ in self._saved_values(user_id)],
             numbers=[(name, effective.get(name), *_LIMITS[name]) for name in EDITABLE],
-            rule=library(self._templates.strings.language).rules.get(form.choices.language, ""),
+            rule=library(self._strings.language).rules.get(form.choices.language, ""),
         )
         return {"html": html, "said": self._say(said, **words) if said else "", "tone": "info"}
 
@@ -146,20 +148,19 @@ class SessionPanel:
         sampling = form.choices.sampling(self._services.sampling(user_id))
         return {name: getattr(sampling, name) for name in EDITABLE}
 
-    def _personas(self, user_id: int) -> list[tuple[str, str]]:
-        saved = self._services.store.saved(user_id, "persona")
-        shipped = [
-            (persona.name, persona.text)
-            for persona in library(self._templates.strings.language).personas
-        ]
-        return [*shipped, *((one.name, one.body) for one in saved)]
-
     def _saved_values(self, user_id: int) -> list[tuple[str, dict[str, object]]]:
         rows = []
         for one in self._services.store.saved(user_id, "sampling"):
             given = json.loads(one.body)
             rows.append((one.name, sampling_values(given) if isinstance(given, dict) else {}))
         return rows
+
+
+def personas(services: Services, language: str, user_id: int) -> list[tuple[str, str]]:
+    """Names and system prompts of the personas that ship, and of the user's own."""
+    saved = services.store.saved(user_id, "persona")
+    shipped = [(persona.name, persona.text) for persona in library(language).personas]
+    return [*shipped, *((one.name, one.body) for one in saved)]
 
 
 def _number(text: str) -> int | float | None:

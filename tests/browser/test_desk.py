@@ -93,6 +93,12 @@ def test_own_values_are_checked_by_the_browser_and_kept_under_a_name(page: Page)
     expect(temperature).to_have_value("1.4")
     page.select_option("#pick_sampling", "mine")
     expect(temperature).to_have_value("0.45")
+    close(page)
+    ask(page, "again")
+    open_panel(page, "numbers")
+    expect(page.locator("#dialog .facts")).to_contain_text("temperature 0.45")
+    page.click("#told")
+    expect(page.locator("#dialog .wording")).to_have_text(HOSTILE)
 
 
 def test_a_prompt_is_filled_in_and_ones_own_is_kept(page: Page) -> None:
@@ -162,6 +168,7 @@ def test_thumbs_ratings_win_rates_and_the_data_of_them(page: Page, site: Site) -
     expect(page.locator("#panel-said")).to_have_text("Kept.")
     site.engine.say = {"colour": "Second."}
     page.select_option("#compare-preset", "wild")
+    page.select_option("#compare-persona", "Editor")
     page.click("#compare-answer")
     sides = page.locator("#pair section")
     expect(sides).to_have_count(2)
@@ -173,6 +180,8 @@ def test_thumbs_ratings_win_rates_and_the_data_of_them(page: Page, site: Site) -
     page.check("#safety-1", force=True)
     page.click("#pair-rate")
     expect(page.locator("#pair .about")).to_have_count(2)
+    told = site.engine.prompts[-1].messages
+    assert told is not None and told[0]["content"].startswith("You are an editor.")
     page.click("#compare-results")
     rows = page.locator("#dialog tbody tr")
     expect(rows).to_have_count(4)
@@ -181,7 +190,7 @@ def test_thumbs_ratings_win_rates_and_the_data_of_them(page: Page, site: Site) -
     with page.expect_download() as pairs:
         page.click("#opinions-pairs")
     (row,) = [json.loads(line) for line in Path(pairs.value.path()).read_text().splitlines()]
-    assert row["prompt"] == "Which colour?"
+    assert (row["prompt"], row["history"]) == ("Which colour?", [])
     assert row["chosen"] == f"First, {HOSTILE}"
     assert (row["rejected"], row["margin"]) == ("Second.", 3)
     with page.expect_download() as examples:
