@@ -2,7 +2,7 @@
 
 Only the SHA-256 of a token is ever kept. A launch token lives in memory, works once and expires
 soon; a session lives in the store, ends after being idle and after an absolute time, and can be
-revoked. For now there is one user, the owner; users and guests will get sessions the same way.
+revoked. The owner, users and guests have sessions of one kind; how they get one is `app/signin.py`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Visitor:
 
     user_id: int
     session: bytes
+    scopes: tuple[str, ...] = ()  # what a key of the API may do; a browser has none
 
 
 def cookie_name(port: int) -> str:
@@ -137,9 +138,14 @@ class Accounts:
         """Exchange a launch token for the token of a new session of the owner."""
         if not self.launch.redeem(launch_token):
             return None
+        return self.open_session(OWNER_ID, agent)
+
+    def open_session(self, user_id: int, agent: str = "", *, seconds: float | None = None) -> str:
+        """A new session of somebody who has shown who they are; its token. Blocks."""
         token = secrets.token_urlsafe(TOKEN_BYTES)
-        expires_at = int((self._clock() + self._session_seconds) * 1000)
-        self._store.add_session(digest(token), OWNER_ID, expires_at, agent[:200])
+        lasts = min(self._session_seconds, seconds or self._session_seconds)
+        expires_at = int((self._clock() + lasts) * 1000)
+        self._store.add_session(digest(token), user_id, expires_at, agent[:200])
         return token
 
     def remembered(self, token: str) -> Visitor | None:
@@ -168,6 +174,16 @@ class Accounts:
             while len(self._recent) > MAX_REMEMBERED:
                 self._recent.popitem(last=False)
         return visitor
+
+    def forget(self) -> None:
+        """Ask the store about every session anew: some have ended."""
+        with self._lock:
+            self._recent.clear()
+
+    @property
+    def idle_milliseconds(self) -> int:
+        """After how long without use a session has ended."""
+        return int(self._idle_seconds * 1000)
 
     def leave(self, session: bytes) -> None:
         """End a session, here and in the store. Blocks."""

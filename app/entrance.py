@@ -7,6 +7,7 @@ history or Referer. The gateway has checked Host, Origin and body before any of 
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Entrance:
     strings: Strings
     files: StaticFiles
     port: int
+    on_leave: Callable[[], object] = lambda: None  # blocks
 
     def page(self, template: Path = PAGE) -> bytes:
         """The entrance page. It holds no secret and no word about this machine."""
@@ -85,6 +87,7 @@ class Entrance:
 
         async def leave(request: Request) -> Response:
             await anyio.to_thread.run_sync(self.accounts.leave, request.scope["corral_session"])
+            await anyio.to_thread.run_sync(self.on_leave)
             gone = f"{cookie_name(self.port)}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"
             return Response(status_code=204, headers={"Set-Cookie": gone})
 

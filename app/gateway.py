@@ -1,8 +1,9 @@
 """The one door: every request passes here before any route, ours or Gradio's, sees it.
 
 In this order: the Host must be ours, headers must be few, the path must be on the allow-list, a
-session cookie says which user it is, a request that changes something must come from our own
-page, its body must be small, and a Gradio session hash must belong to that user. Then
+session cookie (for the API: a key, and nothing else) says which user it is, requests must not come
+too fast, one that changes something must come from our own page, its body must be small, and a
+Gradio session hash must belong to that user. Then
 `scope["corral_user"]` holds the user's id. It is set here and nowhere else; that a request comes
 from 127.0.0.1 says nothing about who sent it.
 
@@ -19,7 +20,9 @@ from dataclasses import dataclass
 
 import anyio
 
-from app.accounts import Accounts, Visitor, cookie_name
+from app.accounts import Accounts, Visitor, cookie_name, digest
+from app.api.errors import of_status
+from app.api.keys import Keys
 from app.asgi import (
     App,
     Headers,
@@ -43,10 +46,12 @@ from app.bindings import (
     read_object,
 )
 from app.hosts import Hosts, foreign_fetch, same_origin
+from app.rates import Rates
 from app.reply import OWN_POLICY, SECURITY_HEADERS, Reply
 from app.reply import PAGE_POLICY as PAGE_POLICY
-from app.routes import HOME, LAUNCH, Route, find
+from app.routes import API, HOME, LAUNCH, Route, find
 from app.strings import Strings
+from app.visitors import Visitors
 from storage.records import StorageError
 
 MAX_HEADER_BYTES = 32 << 10
@@ -82,6 +87,9 @@ class Gateway:
         port: int,
         strings: Strings,
         entrance: bytes,
+        signin: bytes = b"",
+        keys: Keys | None = None,
+        rates: Rates | None = None,
         hosts: Iterable[str] = (),
         schemes: Iterable[str] = ("http",),
     ) -> None:
@@ -90,7 +98,12 @@ class Gateway:
         self._port = port
         self._strings = strings
         self._entrance = entrance
-        self._hosts = Hosts(hosts)
+        self._signin = signin or entrance
+        self._keys = keys
+        self.rates = rates or Rates()
+        self.api_on = False  # without it no key opens anything
+        self.visitors = Visitors()
+        self.hosts = Hosts(hosts)
         self._schemes = tuple(schemes)
         self._sessions = Bindings()
         self._events = Bindings()
@@ -106,6 +119,8 @@ class Gateway:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._link(scope) == "share":
+            scope = {**scope, "scheme": "https"}  # the tunnel's other end speaks it for us
         try:
             admitted = await self._admit(scope, receive)
         except Refused as refusal:
@@ -120,7 +135,7 @@ class Gateway:
             reply.on_event_id = lambda event_id: self._events.claim(event_id, user_id)
         if admitted.visitor and (reply.on_event_id or scope["path"] == HOME):
             reply.cookie = self._renewed(scope)  # the page is in use: the idle time begins anew
-        inner = _inner_scope(scope, admitted)
+        inner = _inner_scope(scope, admitted, away=not self.hosts.is_local(_host(scope)))
         try:
             await self._app(inner, replay(admitted.body, receive), reply)
         except KeyError as error:
@@ -151,17 +166,24 @@ class Gateway:
     async def _admit(self, scope: Scope, receive: Receive) -> _Admitted:
         headers: Headers = scope["headers"]
         hosts = values(headers, b"host")
-        if not self._hosts.allows(hosts):
+        if not self.hosts.allows(hosts):
             raise Refused(403, "host")
         if len(headers) > MAX_HEADERS or num_request_bytes(scope, headers) > MAX_HEADER_BYTES:
             raise Refused(431, "headers")
         method, path = scope["method"], scope["path"]
         route = find(path)
+        if route is not None and route.local and not self.hosts.is_local(hosts[0]):
+            route = None
         visitor = None
-        if route is None or not route.open:
+        if route is not None and route.key:
+            visitor = await self._key_holder(headers)
+        elif route is None or not route.open:
             visitor = await self._visitor(headers)
             if visitor is None:
                 raise Refused(401, "session")
+            self.visitors.saw(visitor.session, self.hosts.opening(hosts[0]))
+        if not self.rates.allows(visitor.user_id if visitor else None):
+            raise Refused(429, "rate")
         if route is None:
             raise Refused(404, "path")
         if method not in route.methods:
@@ -190,6 +212,29 @@ class Gateway:
             log.warning("a session cannot be looked up: %s", type(error).__name__)
             raise Refused(503, "closing") from error
 
+    async def _key_holder(self, headers: Headers) -> Visitor:
+        """Whose key a program shows. Raises `Refused`."""
+        given = values(headers, b"authorization")
+        scheme, _, key = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+        if scheme.lower() != "bearer" or self._keys is None:
+            raise Refused(401, "api_key")
+        try:
+            found = self._keys.remembered(key)
+            found = found or await anyio.to_thread.run_sync(self._keys.find, key)
+        except StorageError as error:
+            log.warning("a key cannot be looked up: %s", type(error).__name__)
+            raise Refused(503, "closing") from error
+        if found is None:
+            raise Refused(401, "api_key")
+        if not self.api_on:
+            raise Refused(403, "api_off")
+        return Visitor(found.user_id, digest(key), found.scopes)
+
+    def _link(self, scope: Scope) -> str:
+        """What opened the name under which this was asked for; "" for this machine's own."""
+        hosts = values(scope["headers"], b"host")
+        return self.hosts.opening(hosts[0]) if self.hosts.allows(hosts) else ""
+
     def _check_source(self, path: str, method: str, headers: Headers, host: str) -> None:
         """That no page of another address sends this."""
         site, mode, dest = (
@@ -203,7 +248,9 @@ class Gateway:
         origins = values(headers, b"origin")
         if path == LAUNCH and not origins:  # a second start, which shows a secret instead
             return
-        if not same_origin(origins, host, self._schemes):
+        program = path.startswith(API) and not origins  # shows a key, which no page knows
+        schemes = ("https",) if self.hosts.opening(host) == "share" else self._schemes
+        if not program and not same_origin(origins, host, schemes):
             raise Refused(403, "origin")
         if path == LAUNCH:
             return
@@ -251,7 +298,11 @@ class Gateway:
         if refusal.status != 401:
             log.info("refused %d %s", refusal.status, refusal.code)
         if refusal.status == 401 and scope["path"] == HOME:
-            kind, content = b"text/html; charset=utf-8", self._entrance
+            local = self.hosts.is_local(_host(scope))
+            kind, content = b"text/html; charset=utf-8", self._entrance if local else self._signin
+        elif scope["path"].startswith(API):
+            said = self._strings.say(f"gateway.{refusal.code}")
+            kind, content = b"application/json", of_status(refusal.status, said, refusal.code)
         else:
             answer = {"detail": self._strings.say(f"gateway.{refusal.code}"), "code": refusal.code}
             if number:
@@ -264,7 +315,9 @@ class Gateway:
             (b"content-security-policy", OWN_POLICY.encode()),
             *SECURITY_HEADERS,
         ]
-        if refusal.status in (403, 408, 413, 431):
+        if refusal.status == 429:
+            headers.append((b"retry-after", b"5"))
+        if refusal.status in (403, 408, 413, 429, 431):
             headers.append((b"connection", b"close"))  # part of the request may be unread
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else content
@@ -283,7 +336,11 @@ def _typed_localhost(scope: Scope) -> bool:
     )
 
 
-def _inner_scope(scope: Scope, admitted: _Admitted) -> Scope:
+def _host(scope: Scope) -> str:
+    return (values(scope["headers"], b"host") or [""])[0]
+
+
+def _inner_scope(scope: Scope, admitted: _Admitted, *, away: bool) -> Scope:
     """The scope as the app sees it: vouched-for user, harmless headers."""
     passed = PASSED_HEADERS | ({b"authorization"} if scope["path"] == LAUNCH else set())
     headers = [(n, v) for n, v in scope["headers"] if n.lower() in passed]
@@ -296,4 +353,6 @@ def _inner_scope(scope: Scope, admitted: _Admitted) -> Scope:
         "headers": headers,
         "corral_user": visitor.user_id if visitor else None,
         "corral_session": visitor.session if visitor else None,
+        "corral_scopes": visitor.scopes if visitor else (),
+        "corral_away": away,  # came over a link or the network: nothing of the owner's is changed
     }

@@ -20,6 +20,7 @@ class Hosts:
 
     def __init__(self, configured: Iterable[str] = ()) -> None:
         self._names = LOOPBACK | {name.lower() for name in configured}
+        self.opened: dict[str, str] = {}  # names of a link that is open now → what opened it
 
     def allows(self, values: list[str]) -> bool:
         """Whether a request's Host headers are exactly one, well formed and on the list.
@@ -30,9 +31,22 @@ class Hosts:
         if len(values) != 1:
             return False
         match = _HOST.fullmatch(values[0])
-        if match is None or match["name"].lower() not in self._names:
+        if match is None or match["name"].lower() not in {*self._names, *self.opened}:
             return False
         return match["port"] is None or 0 < int(match["port"]) < 65536
+
+    def is_local(self, host: str) -> bool:
+        """Whether an allowed Host names this machine itself: not a link, not the network."""
+        return _name(host) in LOOPBACK
+
+    def opening(self, host: str) -> str:
+        """What opened the name of an allowed Host: "share", "lan", or "" for the settings."""
+        return self.opened.get(_name(host), "")
+
+
+def _name(host: str) -> str:
+    match = _HOST.fullmatch(host)
+    return match["name"].lower() if match else ""
 
 
 def same_origin(origins: list[str], host: str, schemes: Iterable[str]) -> bool:

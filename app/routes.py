@@ -24,6 +24,8 @@ class Route:
     pattern: re.Pattern[str]
     methods: frozenset[str]
     open: bool = False
+    key: bool = False  # for keys of the API alone, never for cookies
+    local: bool = False  # under this machine's own names alone
     binding: Binding = ""
     cache: str = "no-store"
 
@@ -33,10 +35,12 @@ def _route(
     methods: frozenset[str] = GET,
     *,
     open: bool = False,
+    key: bool = False,
+    local: bool = False,
     binding: Binding = "",
     cache: str = "no-store",
 ) -> Route:
-    return Route(re.compile(pattern), methods, open, binding, cache)
+    return Route(re.compile(pattern), methods, open, key, local, binding, cache)
 
 
 _FOREVER = "private, max-age=31536000, immutable"  # the name changes with the content
@@ -47,15 +51,26 @@ HEALTH = "/corral/health"
 ENTER = "/corral/enter"
 LAUNCH = "/corral/launch"
 LEAVE = "/corral/leave"
+SIGN_IN = "/corral/signin"
+INVITATION = "/corral/invitation"
+API = "/v1/"
 STATIC = "/corral/"
 HOME = "/"
 
 ROUTES: tuple[Route, ...] = (
-    # Open: the exchange of launch tokens, health, and what the entrance page is drawn with.
+    # Open: health, the exchange of launch tokens, sign-in, invitations, and what these pages are
+    # drawn with.
     _route(HEALTH, open=True),
-    _route(ENTER, GET | POST, open=True),
-    _route(LAUNCH, POST, open=True),
-    _route(STATIC + r"(entrance\.(css|js)|icons/corral\.svg)", open=True, cache="keep"),
+    _route(ENTER, GET | POST, open=True, local=True),
+    _route(LAUNCH, POST, open=True, local=True),
+    _route(SIGN_IN, GET | POST, open=True),
+    _route(INVITATION, GET | POST, open=True),
+    _route(
+        STATIC + r"(entrance\.css|(entrance|signin)\.js|icons/corral\.svg)", open=True, cache="keep"
+    ),
+    # Programs, each with a key.
+    _route(API + r"(chat/completions|completions|moderations)", POST, key=True),
+    _route(API + r"models(/[A-Za-z0-9_.:@/-]{1,200})?", key=True),
     # Ours, with a session.
     _route(LEAVE, POST),
     _route(STATIC + r"(icons/)?[a-z0-9_-]{1,60}\.(css|js|svg|png|ico|woff2)", cache="keep"),

@@ -27,6 +27,8 @@ from fastapi.responses import JSONResponse
 
 from app import instance
 from app.accounts import Accounts
+from app.api.keys import Keys
+from app.api.routes import Api
 from app.entrance import Entrance
 from app.explain import explain
 from app.gateway import Gateway
@@ -34,9 +36,10 @@ from app.gradio_stubs import skip_stub_files
 from app.log import close_log, log, open_log, watch_loop
 from app.services import Services
 from app.settings import Settings, open_data_folder
+from app.signin import SignIn
 from app.static_files import StaticFiles
 from app.strings import Strings
-from storage.records import DatabaseBusy, FolderUnwritable, StorageError
+from storage.records import OWNER_ID, DatabaseBusy, FolderUnwritable, StorageError
 
 Mount = Callable[[FastAPI, Services], FastAPI]
 
@@ -78,7 +81,9 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         idle_seconds=settings.session_idle_hours * 3_600,
     )
     files = StaticFiles()
-    entrance = Entrance(accounts, strings, files, settings.port)
+    entrance = Entrance(accounts, strings, files, settings.port, services.end_guests)
+    signin = SignIn(accounts, services.store, strings, files, settings.port)
+    keys = Keys(services.store.people)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # With a policy of the parent's, Gradio's own middleware, which echoes origins, stands down.
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -89,6 +94,8 @@ def build(services: Services, mount: Mount | None = None) -> Site:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.include_router(entrance.router())
+    app.include_router(signin.router())
+    app.include_router(Api(services, strings).router())
     app.include_router(files.router())
     if mount is None:
         skip_stub_files()
@@ -102,8 +109,11 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         port=settings.port,
         strings=strings,
         entrance=entrance.page(),
+        signin=signin.page("signin"),
+        keys=keys,
         hosts=settings.hosts,
     )
+    gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
     return Site(gateway, entrance)
 
 

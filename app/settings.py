@@ -12,12 +12,13 @@ import difflib
 import os
 import re
 import stat
-import sys
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+
+from engine.home import PointerUnreadable, data_folder
 
 Origin = Literal["command line", "environment", "settings file", "default"]
 
@@ -30,20 +31,6 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 
 class SettingsInvalid(ValueError):
     """A setting is unknown or its value is impossible. `str(error)` is one line that says so."""
-
-
-def default_data_folder(
-    platform: str = sys.platform, environ: Mapping[str, str] = os.environ, home: Path | None = None
-) -> Path:
-    """Where this operating system keeps the data of one person's programs."""
-    home = home or Path.home()
-    if platform == "darwin":
-        return home / "Library" / "Application Support" / "Corral"
-    if platform == "win32":
-        return Path(environ.get("APPDATA") or home / "AppData" / "Roaming") / "Corral"
-    base = environ.get("XDG_DATA_HOME", "")
-    # The XDG base directory specification: a relative value is to be ignored.
-    return (Path(base) if Path(base).is_absolute() else home / ".local" / "share") / "corral"
 
 
 def _setting(
@@ -79,7 +66,7 @@ class Settings:
     """The values chosen by the user. Frozen: a change takes a new start."""
 
     data: Path = _setting(
-        default_data_folder,
+        data_folder,
         "Folder for conversations, models and the log.",
         shown="the system's folder for program data",
     )
@@ -177,7 +164,7 @@ class Settings:
         line = _read_command_line(argv)
         env = _read_environ(environ)
         chosen = line.get("data") or env.get("data")
-        data = _value("data", *chosen) if chosen else default_data_folder(environ=environ)
+        data = _value("data", *chosen) if chosen else _usual_data_folder(environ)
         saved = _read_file(file or data / FILE_NAME)
         values: dict[str, Any] = {"data": data}
         origins: dict[str, Origin] = {}
@@ -197,6 +184,13 @@ class Settings:
     def origin(self, name: str) -> Origin:
         """Where the value of `name` came from."""
         return self.origins.get(name, "default")
+
+
+def _usual_data_folder(environ: Mapping[str, str]) -> Path:
+    try:
+        return data_folder(environ)
+    except PointerUnreadable as error:
+        raise SettingsInvalid(str(error)) from error
 
 
 def names() -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""What a running Corral does for its data now and then: empty the trash, make a daily backup."""
+"""What a running Corral does for its data now and then: empty the trash, end guests, make a backup."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def start_upkeep(
     *,
     trash_days: int,
     keep_days: Callable[[], int] = lambda: 0,
+    end_guests: Callable[[], object] = lambda: None,
     closing: Event,
     every_seconds: float = EVERY_SECONDS,
 ) -> Thread:
@@ -31,6 +32,7 @@ def start_upkeep(
         while True:
             _attempt("purge_trash", lambda: store.purge_trash(older_than_days=trash_days))
             _attempt("drop_withheld", lambda: store.drop_withheld(older_than_days=keep_days()))
+            _attempt("end_guests", end_guests)
             _attempt("backup_daily", store.backup_daily)
             if closing.wait(every_seconds):
                 return

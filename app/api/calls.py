@@ -1,0 +1,151 @@
+"""What all calls share: the place in line, the parts to wait for, the sampling, the day's count."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import anyio
+
+from app.api.answering import Asked, Piece, Remembered, answer
+from app.api.errors import ApiError
+from app.api.relay import Relay
+from app.api.requests import Drawn
+from app.jobs import Call
+from app.services import Services
+from engine.base import Engine, EngineInfo, Sampling
+from safety.base import Guard
+
+T = TypeVar("T")
+ALIAS = "corral"  # the name under which whatever answers may be asked for
+_SAME_NAME = (
+    *("temperature", "top_p", "top_k", "min_p"),
+    *("repetition_penalty", "presence_penalty", "frequency_penalty"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What every answer begins with."""
+
+    id: str
+    created: int
+    model: str
+
+    @classmethod
+    def make(cls, prefix: str, model: str) -> Head:
+        """A fresh one."""
+        return cls(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), model)
+
+
+class Calls:
+    """Runs calls one after another in each user's line. Its methods belong to the event loop."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._remembered = Remembered()
+
+    async def relay(
+        self, user_id: int, work: Callable[[Engine, Guard, Call], Iterator[T]]
+    ) -> Relay[T]:
+        """Begin `work` on a thread as soon as it is its turn.
+
+        Raises `JobRefused`, `StorageError`; what `work` raises comes out of the relay.
+        """
+        services = self.services
+        call = await anyio.to_thread.run_sync(services.jobs.enter, user_id)
+
+        def run() -> Iterator[T]:
+            try:
+                if call.wait():
+                    guard = services.guard.wait(call.cancel)
+                    yield from work(services.engine.wait(call.cancel), guard, call)
+            finally:
+                services.jobs.leave(call)
+
+        return Relay(run, call.cancel)
+
+    def answers(
+        self, user_id: int, asked: Sequence[Asked], engine: Engine, guard: Guard, call: Call
+    ) -> Iterator[tuple[int, Piece]]:
+        """Each reply in turn, with its number; counts what they cost. Blocks."""
+        policy = self.services.policy(user_id)
+        for number, each in enumerate(asked):
+            last = Piece()
+            try:
+                for piece in answer(
+                    each, engine, guard, policy, remembered=self._remembered, cancel=call.cancel
+                ):
+                    last = piece
+                    yield number, piece
+            finally:
+                self.count(user_id, last.num_prompt, last.num_new)
+            if call.cancel.is_set():
+                return
+
+    def count(self, user_id: int, num_prompt: int, num_new: int) -> None:
+        """Add to the day's tokens of the user. Blocks."""
+        if num_prompt or num_new:
+            self.services.store.people.add_usage(user_id, num_prompt=num_prompt, num_new=num_new)
+
+    def passes(self, user_id: int, text: str, guard: Guard) -> bool:
+        """Whether a prompt may be answered. Blocks."""
+        return self._remembered.passes(text, guard, self.services.policy(user_id))
+
+    def model(self, wanted: str) -> str:
+        """The name of what answers. Raises `ApiError` if another model was asked for."""
+        info = self.services.engine_info()
+        name = info.model if info else ALIAS
+        if info is not None and wanted not in (info.model, ALIAS):
+            raise ApiError(
+                404,
+                f"There is no model {wanted!r} here: ask for {info.model!r} or {ALIAS!r}.",
+                param="model",
+                code="model_not_found",
+            )
+        return name
+
+    def sampling(
+        self, user_id: int, given: Drawn, *, max_tokens: int | None, num_logprobs: int
+    ) -> Sampling:
+        """What was asked for; what was not is as on the user's page. Blocks."""
+        usual = self.services.sampling(user_id)
+        chosen = {name: value for name in _SAME_NAME if (value := getattr(given, name)) is not None}
+        stop = given.stop or ()
+        return replace(
+            usual,
+            **chosen,
+            logit_bias={int(id): value for id, value in (given.logit_bias or {}).items()},
+            seed=None if given.seed is None else given.seed % (1 << 63),
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            max_new_tokens=max_tokens or usual.max_new_tokens,
+            num_logprobs=num_logprobs,
+        )
+
+
+def versions(asked: Asked, num: int) -> list[Asked]:
+    """The same prompt `num` times, each with a seed of its own where one was given."""
+    seed = asked.sampling.seed
+    return [
+        asked
+        if seed is None
+        else replace(asked, sampling=replace(asked.sampling, seed=(seed + number) % (1 << 63)))
+        for number in range(num)
+    ]
+
+
+def usage(num_prompt: int, num_new: int) -> dict[str, int]:
+    """Token counts as clients read them."""
+    return {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_new,
+        "total_tokens": num_prompt + num_new,
+    }
+
+
+def fingerprint(info: EngineInfo | None) -> str | None:
+    """Weights and tokenizer by name: equal seeds give equal replies only while this is equal."""
+    return info.fingerprint[:16] if info else None
