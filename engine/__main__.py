@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import platformdirs
-
 from engine import commands
-from engine.base import EngineError, Sampling
+from engine.base import CheckpointMissing, EngineError, Sampling
 from engine.catalog import BUILT_IN
 from engine.commands import note
 from engine.evaluate import RowsInvalid
+from engine.home import PointerUnreadable, data_folder
 
 _DEVICES = "auto, cpu, cuda, cuda:1, mps"
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
@@ -27,11 +26,11 @@ _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 only if it did what was asked."""
-    options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="replace")
     try:
+        options = _parser().parse_args(arguments)
         return int(options.run(options))
     except (EngineError, RowsInvalid) as error:
         note(str(error))
@@ -46,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def models_folder() -> Path:
     """Where the app keeps downloaded models when nothing else was chosen."""
-    name = "Corral" if sys.platform in ("win32", "darwin") else "corral"
-    return platformdirs.user_data_path(name, appauthor=False, roaming=True) / "models"
+    try:
+        return data_folder() / "models"
+    except PointerUnreadable as error:
+        raise CheckpointMissing(str(error)) from error
 
 
 class _Parser(argparse.ArgumentParser):

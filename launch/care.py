@@ -12,16 +12,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.settings import Settings, default_data_folder
+from app.settings import Settings
+from engine.home import MOVED_FILE, data_folder, default_data_folder
 from launch import install as installation
 from launch.environment import clean_environment
 from launch.place import (
-    MOVED_FILE,
     ROOT,
     VENV,
     Problem,
     log,
-    moved_data_folder,
     open_log,
     prepare_data_folder,
     say,
@@ -214,7 +213,7 @@ def move(settings: Settings, target: str) -> int:
             f"The data could not be copied to {new} ({error.strerror or error}). It is still whole "
             f"in {old}; make room and try again."
         ) from error
-    usual = old == moved_data_folder(default_data_folder())
+    usual = old == data_folder()
     if usual:
         _remember_place(new)
     _remove_moved(old)

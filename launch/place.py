@@ -10,13 +10,10 @@ import os
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
-from app.settings import default_data_folder
-
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 FORMAT = 1  # raised when an older Corral could no longer read the data folder
 FORMAT_FILE = "format"
-MOVED_FILE = "moved-to"
 
 log = logging.getLogger("corral.launcher")
 
@@ -34,19 +31,6 @@ def say(text: str) -> None:
 def venv_python(venv: Path = VENV) -> Path:
     """The interpreter inside an environment."""
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def moved_data_folder(default: Path) -> Path:
-    """The default data folder, or the place that `move` has taken it to."""
-    pointer = default / MOVED_FILE
-    try:
-        return Path(pointer.read_text(encoding="utf-8").strip())
-    except (FileNotFoundError, NotADirectoryError):
-        return default
-    except OSError as error:
-        raise Problem(
-            f"{pointer} cannot be read ({error.strerror}). Mend it or remove it."
-        ) from error
 
 
 def prepare_data_folder(data: Path) -> None:
@@ -111,9 +95,7 @@ __all__ = [
     "Problem",
     "check_format",
     "close_log",
-    "default_data_folder",
     "log",
-    "moved_data_folder",
     "open_log",
     "prepare_data_folder",
     "say",

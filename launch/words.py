@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import difflib
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from app.settings import Settings, SettingsInvalid, default_data_folder, help_text
+from app.settings import Settings, SettingsInvalid, help_text
 from launch import care, diagnose, testing
 from launch.environment import clean_environment
 from launch.install import install
 from launch.place import (
     Problem,
-    moved_data_folder,
     open_log,
     prepare_data_folder,
     venv_python,
@@ -103,10 +101,5 @@ def download(rest: Sequence[str]) -> int:
 
 
 def read_settings(argv: Sequence[str]) -> Settings:
-    """The settings, with the data folder where `move` has put it."""
-    default = default_data_folder()
-    moved = moved_data_folder(default)
-    environ = dict(os.environ)
-    if moved != default:
-        environ.setdefault("CORRAL_DATA", str(moved))
-    return Settings.load(argv, environ)
+    """The settings, from every source."""
+    return Settings.load(argv)

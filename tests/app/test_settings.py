@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import settings as module
-from app.settings import Settings, SettingsInvalid, default_data_folder, open_data_folder
+from app.settings import Settings, SettingsInvalid, open_data_folder
 
 
 def load(tmp_path: Path, *argv: str, environ: dict[str, str] | None = None) -> Settings:
@@ -120,17 +120,6 @@ def test_every_default_passes_its_own_check() -> None:
             continue
         default = getattr(Settings(data=Path("/x")), name)
         assert module._value(name, default, name) == default
-
-
-def test_default_folders_by_system() -> None:
-    home = Path("/home/x")
-    assert default_data_folder("linux", {}, home) == home / ".local/share/corral"
-    assert default_data_folder("linux", {"XDG_DATA_HOME": "/d"}, home) == Path("/d/corral")
-    relative = default_data_folder("linux", {"XDG_DATA_HOME": "d"}, home)
-    assert relative == home / ".local/share/corral"
-    mac = default_data_folder("darwin", {}, home)
-    assert mac == home / "Library/Application Support/Corral"
-    assert default_data_folder("win32", {"APPDATA": "/roam"}, home) == Path("/roam/Corral")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are a matter of POSIX")

@@ -11,8 +11,7 @@ from threading import Event
 
 import pytest
 
-from app.settings import default_data_folder
-from engine.__main__ import main, models_folder
+from engine.__main__ import main
 from engine.base import Prompt, Sampling
 from engine.local import LocalEngine
 from tests.engine.checkpoints import make_checkpoint
@@ -179,10 +178,6 @@ def test_an_unknown_model_is_said_before_torch_is_imported(tmp_path: Path) -> No
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1", "False"]
     assert "Did you mean built-in?" in done.stderr
-
-
-def test_the_models_folder_is_the_apps() -> None:
-    assert models_folder() == default_data_folder() / "models"
 
 
 def test_models_are_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

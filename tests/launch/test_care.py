@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.settings import Settings
+from engine.home import MOVED_FILE
 from launch import care, install, place
-from launch.place import Problem, check_format, moved_data_folder, prepare_data_folder
+from launch.place import Problem, check_format, prepare_data_folder
 from launch.words import read_settings
 
 
@@ -17,7 +18,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A person's home with an empty place for data."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    monkeypatch.setenv("APPDATA", str(tmp_path / "share"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "share"))
     for name in ("CORRAL_DATA",):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -44,7 +45,7 @@ def test_a_moved_folder_is_whole_and_found_again(home: Path) -> None:
     assert care.move(read_settings([]), str(new)) == 0
     assert contents(new) == before
     assert read_settings([]).data == new
-    assert contents(old) == {place.MOVED_FILE: f"{new}\n".encode()}
+    assert contents(old) == {MOVED_FILE: f"{new}\n".encode()}
 
 
 def test_it_can_be_moved_on_and_back(home: Path) -> None:
@@ -54,7 +55,7 @@ def test_it_can_be_moved_on_and_back(home: Path) -> None:
     care.move(read_settings([]), str(home / "b"))
     assert not (home / "a").exists()
     assert read_settings([]).data == home / "b"
-    (old / place.MOVED_FILE).rename(old.with_name("note"))  # the old place must be empty
+    (old / MOVED_FILE).rename(old.with_name("note"))  # the old place must be empty
     care.move(read_settings(["--data", str(home / "b")]), str(old))
     assert contents(old) == before
     assert read_settings([]).data == old
@@ -123,10 +124,6 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Problem, match="--data FOLDER"):
         prepare_data_folder(tmp_path / "file" / "data")
-
-
-def test_a_pointer_that_is_not_there_changes_nothing(tmp_path: Path) -> None:
-    assert moved_data_folder(tmp_path / "none") == tmp_path / "none"
 
 
 @pytest.fixture
