@@ -74,6 +74,7 @@ def add(db: Database, user_id: int, document: Mapping[str, Any]) -> Conversation
         choices if isinstance(choices, dict) else {},
     )
     ids = _add_messages(db, made, messages)
+    _add_comparisons(db, made, ids, document.get("comparisons"))
     at = now()
     tags = document.get("tags")
     db.execute(
@@ -160,6 +161,34 @@ def _add_message(
         at=created_at,
     )
     return message_id
+
+
+def _add_comparisons(
+    db: Database, conversation: Conversation, ids: Mapping[int, int], rows: object
+) -> None:
+    """Enter who was preferred; what names no two answers to one prompt is left out."""
+    for row in rows if isinstance(rows, list) else ():
+        if not isinstance(row, dict):
+            continue
+        first, second = (ids.get(_whole(row, name) or 0) for name in ("first", "second"))
+        db.execute(
+            "INSERT OR IGNORE INTO comparison (user_id, conversation_id, prompt_id, first_id, "
+            "second_id, blind, helpfulness, safety, note, at) "
+            "SELECT ?, ?, a.parent_id, a.id, b.id, ?, ?, ?, ?, ? FROM message AS a "
+            "JOIN message AS b ON b.parent_id = a.parent_id AND b.id <> a.id "
+            "WHERE a.id = ? AND b.id = ? AND a.role = 'assistant' AND b.role = 'assistant'",
+            (
+                *(conversation.user_id, conversation.id, int(row.get("blind") is True)),
+                *(_degree(row.get("helpfulness")), _degree(row.get("safety"))),
+                *(_text(row, "note"), _whole(row, "at") or now(), first, second),
+            ),
+        )
+
+
+def _degree(value: object) -> int | None:
+    """A degree of preference as `Comparison` has it; None for anything else."""
+    right = isinstance(value, int) and not isinstance(value, bool) and 1 <= abs(value) <= 4
+    return value if right else None  # type: ignore[return-value]  # it is a whole number
 
 
 def _records(kind: type[Any], rows: object) -> Iterable[Any]:

@@ -9,7 +9,9 @@ Layout, version 1::
          "messages": [
             {"id": n, "parent": n | null, "role", "status", "content", "error_code",
              "created_at", "updated_at", "removed_at", "feedback": {...} | null, "verdicts": [...],
-             "generations": [...]}]}]}
+             "generations": [...]}],
+         "comparisons": [{"first": n, "second": n, "blind", "helpfulness", "safety", "note",
+             "at"}]}]}
 
 Messages are numbered from 1 within their conversation, parents before children, so that the same
 tree gives the same document whatever its ids in a database are. Verdicts and generations have the
@@ -23,10 +25,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, TextIO
 
-from storage import conversations, tree
+from storage import conversations, opinions, tree
 from storage.clock import now
 from storage.connection import Database
-from storage.records import Conversation, MessageRecord
+from storage.records import Comparison, Conversation, MessageRecord
 
 FORMAT = "corral-conversations"
 VERSION = 1
@@ -50,11 +52,15 @@ def write(db: Database, out: TextIO, *, user_id: int | None = None) -> int:
 
 def document(db: Database, user_name: str, conversation: Conversation) -> dict[str, Any]:
     """One conversation in the layout above."""
-    return layout(user_name, conversation, tree.whole(db, conversation))
+    compared = opinions.of_conversation(db, conversation.id)
+    return layout(user_name, conversation, tree.whole(db, conversation), compared)
 
 
 def layout(
-    user_name: str, conversation: Conversation, messages: Sequence[MessageRecord]
+    user_name: str,
+    conversation: Conversation,
+    messages: Sequence[MessageRecord],
+    compared: Sequence[Comparison] = (),
 ) -> dict[str, Any]:
     """A conversation with these messages, parents before children."""
     number = {message.id: n for n, message in enumerate(messages, 1)}
@@ -73,6 +79,7 @@ def layout(
         "tags": list(conversation.tags),
         "active_leaf": None if active is None else number.get(active),
         "messages": [_message(message, number) for message in messages],
+        "comparisons": [_comparison(one, number) for one in compared],
     }
 
 
@@ -100,6 +107,18 @@ def _message(message: MessageRecord, number: dict[int, int]) -> dict[str, Any]:
         "feedback": asdict(message.feedback) if message.feedback else None,
         "verdicts": [asdict(verdict) for verdict in message.verdicts],
         "generations": [asdict(generation) for generation in message.generations],
+    }
+
+
+def _comparison(one: Comparison, number: dict[int, int]) -> dict[str, Any]:
+    return {
+        "first": number[one.first_id],
+        "second": number[one.second_id],
+        "blind": one.blind,
+        "helpfulness": one.helpfulness,
+        "safety": one.safety,
+        "note": one.note,
+        "at": one.at,
     }
 
 

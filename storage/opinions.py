@@ -96,12 +96,26 @@ def comparison(db: Database, user_id: int, comparison_id: int) -> Comparison:
     return _comparison(row)
 
 
+def of_conversation(db: Database, conversation_id: int) -> list[Comparison]:
+    """All comparisons of a conversation, rated or not, oldest first."""
+    rows = db.execute(
+        f"SELECT {_COLUMNS} FROM comparison WHERE conversation_id = ? ORDER BY id",
+        (conversation_id,),
+    )
+    return [_comparison(row) for row in rows]
+
+
 def rated(db: Database, user_id: int) -> list[tuple[str, Comparison]]:
-    """All comparisons with a rating, oldest first, each with its conversation's key."""
+    """All comparisons with a rating, oldest first, each with its conversation's key.
+
+    What lies in the trash or was removed does not count.
+    """
     columns = ", ".join(f"p.{name.strip()}" for name in _COLUMNS.split(","))
     rows = db.execute(
         f"SELECT c.key, {columns} FROM comparison AS p JOIN conversation AS c "
-        "ON c.id = p.conversation_id WHERE p.user_id = ? AND c.trashed_at IS NULL "
+        "ON c.id = p.conversation_id JOIN message AS a ON a.id = p.first_id "
+        "JOIN message AS b ON b.id = p.second_id WHERE p.user_id = ? AND c.trashed_at IS NULL "
+        "AND coalesce(a.removed_at, b.removed_at) IS NULL "
         "AND coalesce(p.helpfulness, p.safety) IS NOT NULL ORDER BY p.id",
         (user_id,),
     )
@@ -113,7 +127,8 @@ def liked(db: Database, user_id: int) -> list[tuple[str, int]]:
     rows = db.execute(
         "SELECT c.key, m.id FROM message AS m JOIN feedback AS f ON f.message_id = m.id "
         "JOIN conversation AS c ON c.id = m.conversation_id "
-        "WHERE m.user_id = ? AND f.thumb = 1 AND c.trashed_at IS NULL ORDER BY m.id",
+        "WHERE m.user_id = ? AND f.thumb = 1 AND c.trashed_at IS NULL AND m.removed_at IS NULL "
+        "ORDER BY m.id",
         (user_id,),
     )
     return [(row[0], row[1]) for row in rows]

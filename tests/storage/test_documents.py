@@ -17,7 +17,7 @@ HOSTILE = "${print(1)} `tick` <script>alert(1)</script> \x00 美洲驼 \U0001f99
 
 
 def _rich(store: Store) -> str:
-    """A conversation with two branches, verdicts, a generation, a thumb and tags."""
+    """A conversation with two branches, verdicts, a generation, opinions and tags."""
     key = store.create_conversation(OWNER_ID, title=HOSTILE, system_prompt="Be brief").key
     first = make.turn(store, key, HOSTILE, "an answer")
     store.begin_reply(OWNER_ID, key, prompt_id=first.prompt.id)
@@ -27,6 +27,8 @@ def _rich(store: Store) -> str:
         other.id, status="done", generation=make.generation(), verdicts=(make.ALLOW,)
     )
     store.set_feedback(OWNER_ID, key, other.id, Feedback(1, "good"))
+    compared = store.compare(OWNER_ID, key, first_id=first.reply.id, second_id=other.id, blind=True)
+    store.rate(OWNER_ID, compared.id, helpfulness=3, safety=None, note=HOSTILE)
     store.tag(OWNER_ID, key, ["work", HOSTILE[:30], "work"])
     return key
 
@@ -40,6 +42,22 @@ def test_a_document_comes_back_as_it_went_out(store: Store, tmp_path: Path) -> N
     with pytest.raises(Conflict):
         other.add_document(OWNER_ID, out)
     assert [hit.message_id for hit in other.search(OWNER_ID, "another")] != []
+
+
+def test_comparisons_of_anything_but_two_answers_are_left_out(store: Store) -> None:
+    out = store.document(OWNER_ID, _rich(store))
+    (right,) = out["comparisons"]
+    wrong = (
+        3,
+        {},
+        {**right, "second": right["first"]},
+        {**right, "first": 1},
+        {**right, "first": 99},
+    )
+    nonsense = {**right, "helpfulness": 9, "safety": True, "note": 5, "at": "x"}
+    made = store.add_document(OWNER_ID, {**out, "key": "", "comparisons": [*wrong, nonsense]})
+    (kept,) = store.document(OWNER_ID, made.key)["comparisons"]
+    assert (kept["helpfulness"], kept["safety"], kept["note"]) == (None, None, "")
 
 
 def test_a_copy_and_a_fork_are_conversations_of_their_own(store: Store) -> None:
