@@ -33,6 +33,7 @@
     if (desk(value)) return;
     if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
     if (value.html) draw(value);
+    if (value.download) download(value.download);
     said.textContent = value.said || '';
     said.className = value.tone || '';
     if (!dialog.open) { wanted = ''; return; }
@@ -43,6 +44,7 @@
   function desk(value) {
     if (value.poll) polling = setTimeout(() => fire('panel', value.poll), 700);
     if (value.file) saveAs(value.file);
+    if (upload && value.taken === upload.name) sendPart();
     if (value.into) {
       const place = document.getElementById(value.into);
       const held = document.activeElement.id;
@@ -73,7 +75,7 @@
 
   function saveAs({ name, text }) {
     const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([text], { type: 'application/jsonl' }));
+    link.href = URL.createObjectURL(new Blob([text], { type: 'application/octet-stream' }));
     link.download = name;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
@@ -99,23 +101,33 @@
   }
 
   /* The limits as the server keeps policies: [action, limit] for the usual ones, and the rules. */
-  function limits() {
+  function limits(table) {
     const overall = {};
     const rules = [];
-    for (const rule of sheet.querySelectorAll('.rule')) {
+    const allowed = table.querySelector('.may-override');
+    for (const rule of table.querySelectorAll('.rule')) {
       const { category, side } = rule.dataset;
       const action = rule.querySelector('select').value;
       const limit = rule.querySelector('input').valueAsNumber;
       if (!category) overall[side] = [action, limit];
       else if (action !== 'usual') rules.push([category, side, action, limit]);
     }
-    return JSON.stringify({ overall, rules });
+    return JSON.stringify({ overall, rules, may_override: Boolean(allowed && allowed.checked) });
   }
 
-  function save() {
-    const wrong = sheet.querySelector('.rule input:invalid');
+  function save(el) {
+    const table = el.closest('details');
+    const wrong = table.querySelector('.rule input:invalid');
     if (wrong) { wrong.reportValidity(); return; }
-    fire('policy', { mode: 'own', text: limits() });
+    fire('policy', { mode: el.dataset.mode, text: limits(table) });
+  }
+
+  function download([name, text]) {
+    const link = document.createElement('a');
+    link.href = URL.createObjectURL(new Blob([text], { type: 'application/jsonl' }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
   /* One event with what the button names: a text of its own, or fields (several as JSON). */
@@ -161,7 +173,27 @@
     else if (event.target === dialog && !dirty) dialog.close(); // beside the sheet
   });
 
+  /* A file goes up in parts, each small enough for one request. */
+  let upload = null;
+  const PART = 270000;
+
+  function sendPart() {
+    const { file, name, place } = upload;
+    const reader = new FileReader();
+    upload.place += PART;
+    reader.onload = () => {
+      const part = { upload: name, place: String(place), content: String(reader.result).split(',')[1] || '' };
+      if (upload.place >= file.size) part.last = '1';
+      fire('desk', { mode: 'keep.part', text: JSON.stringify(part) });
+    };
+    reader.readAsDataURL(file.slice(place, place + PART));
+  }
+
   dialog.addEventListener('change', (event) => {
+    if (event.target.id === 'import-file' && event.target.files.length) {
+      upload = { file: event.target.files[0], name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
+      sendPart();
+    }
     if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);
   });
 

@@ -75,12 +75,10 @@ class Panels:
         return await self._told(event, request, self._desk.act)
 
     async def policy(self, event: gr.EventData, request: gr.Request) -> Update:
-        """Take a ready-made policy, or an own one as JSON."""
+        """Change what judges and how strictly, or look at what was judged."""
 
         def change(user_id: int, payload: Payload) -> dict[str, object]:
-            if payload.mode == "own":
-                return self._safety.save(user_id, payload.text)
-            return self._safety.choose(user_id, payload.text)
+            return self._safety.act(user_id, payload.mode, payload.text)
 
         return await self._told(event, request, self._by_owner("safety", change))
 

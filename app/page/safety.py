@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.explain import explain
+from app.page.safety_desk import SafetyDesk
 from app.page.templates import Templates
 from app.services import Services
 from safety.base import PolicyInvalid, Side
@@ -39,15 +40,17 @@ class SafetyPanel:
         self._templates = templates
         self._strings = templates.strings
         self._say = templates.strings.say
+        self._desk = SafetyDesk(services, templates)
 
-    def value(self, user_id: int, said: str = "") -> dict[str, object]:
-        """What the dialog shows now."""
+    def value(self, user_id: int, said: str = "", *, outcome: str = "") -> dict[str, object]:
+        """What the dialog shows now; of the log only the lines of one `outcome`."""
         policy = self._services.policy(user_id)
         chosen = policy.name if policy.name in PRESETS else ""
-        base = _base(policy.name)
+        base, owner = _base(policy.name), user_id == OWNER_ID
+        guest = self._services.guarding.guest_policy()
         html = self._templates.render(
             "panel_safety",
-            owner=user_id == OWNER_ID,
+            owner=owner,
             lines=self._guard_lines(),
             presets=[self._preset(name) for name in SHOWN],
             chosen=chosen,
@@ -55,6 +58,11 @@ class SafetyPanel:
             base_name=self._name(base),
             usual=policy.overall,
             rows=self._rows(policy),
+            may_override=policy.may_override,
+            guest_rows=self._rows(guest) if owner else (),
+            guest_usual=guest.overall,
+            guest_base=_base(guest.name),
+            **(self._desk.values(user_id, policy, outcome) if owner else {}),
         )
         return {"kind": "safety", "html": html, "said": said, "tone": "info"}
 
@@ -65,6 +73,28 @@ class SafetyPanel:
             return {"kind": "safety", "said": said, "tone": "error"}
         self._services.store.set_setting(user_id, "policy", name)
         return self.value(user_id, self._say("panels.safety.chosen", name=self._name(name)))
+
+    def act(self, user_id: int, mode: str, text: str) -> dict[str, object]:
+        """Do what a control of the owner's asks; `mode` says which.
+
+        Raises `PolicyInvalid` or `StorageError`; nothing changes then.
+        """
+        match mode:
+            case "own":
+                return self.save(user_id, text)
+            case "guest":
+                guest = _read(text, _base(self._services.guarding.guest_policy().name))
+                saved = json.dumps(guest.to_json())
+                self._services.store.set_setting(user_id, "guest_policy", saved)
+                return self.value(user_id, self._say("panels.safety.saved"))
+            case "preset":
+                return self.choose(user_id, text)
+            case "log":
+                return self.value(user_id, outcome=text)
+            case "export":
+                value = self.value(user_id)
+                return {**value, "download": ["safety-log.jsonl", self._desk.export()]}
+        return self.value(user_id, self._desk.act(mode, text))
 
     def save(self, user_id: int, text: str) -> dict[str, object]:
         """Keep an own policy, as JSON from the dialog.
@@ -107,6 +137,10 @@ class SafetyPanel:
             text = self._say(f"guard.category.{key}.text")
             own = {**_NO_RULES, **{side: policy.rules.get((key, side)) for side in SIDES}}
             rows.append(_Row(key, category.code, name, text, own["prompt"], own["reply"]))
+        for one in self._services.guarding.own_categories():
+            sides = {side: policy.rules.get((one.key, side)) for side in SIDES}
+            texts = (one.key, "", one.name, one.description)
+            rows.append(_Row(*texts, sides["prompt"], sides["reply"]))
         return rows
 
 

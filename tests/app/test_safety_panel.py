@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,7 +17,8 @@ from app.services import Services
 from app.strings import Strings
 from safety.base import GuardBroken, Verdict
 from safety.categories import CATEGORIES
-from safety.policy import DEFAULT_POLICY, PRESETS, Policy
+from safety.policy import DEFAULT_POLICY, PRESETS, Policy, Rule
+from storage.records import SafetyEvent
 from tests.app.house import make_services
 from tests.app.panel_events import fire, make_panels
 
@@ -46,7 +48,7 @@ def test_it_shows_the_guard_every_category_and_the_policy_that_holds(panels: Pan
     assert "words, version 1" in html
     assert 'id="preset-owner" data-panel-act="preset" data-name="owner" aria-pressed="true"' in html
     for key in CATEGORIES:
-        assert html.count(f'data-category="{key}"') == 2
+        assert html.count(f'data-category="{key}"') == 4  # two sides, for the owner and for guests
     assert "does not claim" not in html  # that is said of the built-in guard alone
 
 
@@ -170,3 +172,92 @@ def test_only_the_owner_may_change_it_and_the_request_says_who_that_is(
         == "error"
     )
     assert services.store.setting(1, "policy") is None
+
+
+def event(**changes: Any) -> SafetyEvent:
+    plain = SafetyEvent(
+        7, "final", "words", "1", "p", "block", "withheld", 0.6, "hate", 0.5, 0.6, {"hate": 0.6}
+    )
+    return replace(plain, user_id=1, **changes)
+
+
+def act(panels: Panels, mode: str, text: str = "", **who: Any) -> dict[str, Any]:
+    return fire(panels.policy, {"mode": mode, "text": text}, **who)["panel"]
+
+
+def test_limits_are_tried_on_what_was_judged(panels: Panels, services: Services) -> None:
+    assert "Nothing has been judged yet" in fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    for score in (0.1, 0.3, 0.6):
+        services.store.record_safety(event(unsafe=score, scores={"hate": score}, outcome="shown"))
+    said = "Of your last 3 messages, {} would have been flagged"
+    assert said.format(1) in fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert said.format(2) in act(panels, "preset", "family")["html"]
+
+
+def test_appeals_suggest_a_limit_that_can_be_taken(panels: Panels, services: Services) -> None:
+    services.store.record_safety(event(message_id=1))
+    services.store.record_safety(event(message_id=1, outcome="appealed"))
+    services.store.record_safety(event(message_id=2, score=0.55))
+    services.store.record_safety(event(message_id=3, score=0.95))
+    html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert "a limit of 0.61 would have avoided 1 of 1, and let 1 other stopped" in html
+    act(panels, "take", '["hate", 0.61]')
+    assert services.policy(1).rule("hate", "reply") == Rule("block", 0.61)
+
+
+def test_the_log_is_filtered_and_exported_without_text(panels: Panels, services: Services) -> None:
+    services.store.record_safety(event())
+    services.store.record_safety(event(outcome="appealed"))
+    assert act(panels, "log", "appealed")["html"].count("<td>called wrong</td>") == 1
+    name, text = act(panels, "export")["download"]
+    assert name.endswith(".jsonl")
+    assert [json.loads(line)["outcome"] for line in text.splitlines()] == ["appealed", "withheld"]
+
+
+def test_guests_have_limits_of_their_own_that_only_the_owner_sets(
+    panels: Panels, services: Services
+) -> None:
+    given = {"overall": {"prompt": ["block", 0.2], "reply": ["warn", 0.2]}, "rules": []}
+    act(panels, "guest", json.dumps(given), user_id=2)
+    assert services.guarding.guest_policy() == PRESETS["guest"]
+    act(panels, "guest", json.dumps(given))
+    guest = services.policy(2)
+    assert guest.overall["prompt"] == Rule("block", 0.2)
+    assert guest.overall["reply"] == Rule("block", 0.2)  # no looser than the owner's
+
+
+def test_an_own_category_gets_a_row_and_goes_again(panels: Panels) -> None:
+    html = act(panels, "category", '["Office gossip", "Talk about colleagues."]')["html"]
+    assert html.count('data-category="own_office_gossip"') == 4
+    assert "own_office_gossip" not in act(panels, "category-drop", "own_office_gossip")["html"]
+
+
+def test_held_back_text_is_kept_for_as_long_as_the_owner_says(
+    panels: Panels, services: Services
+) -> None:
+    assert services.guarding.keep_days == 0
+    act(panels, "keep", "7")
+    assert services.guarding.keep_days == 7
+    for wrong in ("-1", "ten", "9999"):
+        assert act(panels, "keep", wrong)["tone"] == "error"
+    assert services.guarding.keep_days == 7
+
+
+def test_a_guard_that_is_none_leaves_the_old_one(panels: Panels, services: Services) -> None:
+    said = act(panels, "guard", "/nowhere/at/all")["said"]
+    assert "tried on known texts" in said
+    assert services.guarding.chosen in ("/nowhere/at/all", "built-in")
+
+
+def test_the_self_test_says_what_was_caught(panels: Panels) -> None:
+    assert "Caught 0 of" in act(panels, "test")["said"]
+
+
+def test_the_right_to_see_what_was_stopped_can_be_given_up(
+    panels: Panels, services: Services
+) -> None:
+    assert services.policy(1).may_override
+    save(panels, {"overall": OVERALL, "rules": [], "may_override": False})
+    assert not services.policy(1).may_override
+    save(panels, {"overall": OVERALL, "rules": [], "may_override": True})
+    assert services.policy(1).may_override
