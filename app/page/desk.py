@@ -12,7 +12,9 @@ import json
 from collections.abc import Mapping
 from typing import Protocol
 
+from app.page.branches import BranchesPanel
 from app.page.compare import ComparePanel
+from app.page.keep import KeepPanel
 from app.page.numbers import NumbersPanel
 from app.page.opinions import OpinionsPanel
 from app.page.payload import Payload, PayloadInvalid
@@ -53,6 +55,8 @@ class Desk:
             "tokens": TokensPanel(services, templates),
             "compare": ComparePanel(services, templates, renderer),
             "opinions": OpinionsPanel(services, templates),
+            "keep": KeepPanel(services, templates, renderer),
+            "branches": BranchesPanel(services, templates, renderer),
         }
 
     def __contains__(self, kind: str) -> bool:

@@ -1,0 +1,54 @@
+"""Conversations as files to read: Markdown and a web page of its own. JSON is `storage.export`'s.
+
+Both show the branch that is open. Markdown keeps every character of what was said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from markupsafe import Markup
+
+from app.page.templates import Templates
+from app.render import Renderer
+from storage.records import Conversation, MessageRecord
+
+
+def file_name(title: str, ending: str) -> str:
+    """A name that every system takes, from a title."""
+    words = re.sub(r"[^\w\- ]+", " ", title)[:60].split()
+    return f"{'-'.join(words) or 'corral'}.{ending}"
+
+
+def markdown(conversation: Conversation, path: Sequence[MessageRecord], you: str) -> str:
+    """The conversation as Markdown: a heading for each message, its text as it is."""
+    parts = [f"# {conversation.title}\n"]
+    for record in path:
+        who = you if record.role == "user" else _model(record)
+        parts.append(f"## {who}\n\n{record.content}\n")
+    return "\n".join(parts)
+
+
+def html(
+    conversation: Conversation,
+    path: Sequence[MessageRecord],
+    templates: Templates,
+    renderer: Renderer,
+) -> str:
+    """One file with its own style, to open in any browser. It runs and loads nothing."""
+    turns = [
+        (
+            record.role,
+            templates.strings.say("page.turn.you") if record.role == "user" else _model(record),
+            record.content if record.role == "user" else Markup(renderer.html(record.content)),
+        )
+        for record in path
+    ]
+    at = datetime.fromtimestamp(conversation.updated_at / 1000).strftime("%Y-%m-%d")
+    return templates.render("export", title=conversation.title, turns=turns, date=at)
+
+
+def _model(record: MessageRecord) -> str:
+    return record.generations[-1].model if record.generations else "Corral"
