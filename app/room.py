@@ -49,7 +49,7 @@ class Room:
         """What a model of this shape takes, in the precision that the engine would choose."""
         import torch
 
-        from engine.inspect import PRECISIONS, fit
+        from engine.fit import PRECISIONS, fit
         from engine.loading import choose_precision
 
         device = torch.device(self.device)

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_score(words.add_parser("score", help="bits per byte of the replies in files"))
     _add_bench(words.add_parser("bench", help="measure prefill and decode on this machine"))
     _add_inspect(words.add_parser("inspect", help="what a model is, and what of it fits here"))
+    _add_fit(words.add_parser("fit", help="what a model will take, before it is loaded"))
     _add_models(words.add_parser("models", help="models that are here, and known ones"))
     _add_download(words.add_parser("download", help="fetch a model from the model hub"))
     return parser
@@ -133,6 +134,14 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
     _add_model(parser, shape="a known size, as llama-3.2-1b, without its weights")
     parser.add_argument("--known", action="store_true", help="one line for every known size")
     parser.set_defaults(run=commands.inspect)
+
+
+def _add_fit(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser, shape="a known size, as llama-3.2-1b, without its weights")
+    add = parser.add_argument
+    add("--context", type=int, default=4096, metavar="N", help="tokens of each conversation")
+    add("--users", type=int, default=1, metavar="N", help="conversations at the same time")
+    parser.set_defaults(run=commands.fit)
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:

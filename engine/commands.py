@@ -159,6 +159,34 @@ def inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def fit(options: argparse.Namespace) -> int:
+    if options.context < 1 or options.users < 1:
+        raise SamplingInvalid("--context and --users must be at least 1.")
+    if options.shape:
+        from engine.shapes import shape
+
+        config = shape(options.shape)
+    else:
+        from engine.checkpoint import open_checkpoint
+        from engine.extension import extended
+
+        given = {name: getattr(options, name) for name in ("adapter", "allow_pickle")}
+        path = resolve(options.model, models=options.models)
+        config = extended(open_checkpoint(path, **given).config, options.extension)
+    from engine.inspect import describe_need
+
+    print(
+        describe_need(
+            config,
+            options.precision,
+            context=min(options.context, config.context_length),
+            users=options.users,
+            device=options.device,
+        )
+    )
+    return 0
+
+
 def models(options: argparse.Namespace) -> int:
     paths = {found.name: found.path for found in find()} | dict(installed(options.models))
     print(f"{BUILT_IN:26}{'':>9}  {BUILT_IN_FOLDER}")

@@ -6,7 +6,7 @@ this engine: which matrices become int8 or int4, which stay wider, what a token 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,56 +15,9 @@ from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig
 from engine.device import choose_device, free_bytes, total_bytes
 from engine.extension import extended
-from engine.quantize import INT4_GROUP, KERNEL_WIDTH, Precision, activation_dtype, cache_dtype
+from engine.fit import PRECISIONS, fit, predict
+from engine.loading import choose_precision
 from engine.shapes import SHAPES, shape
-
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
-
-CPU = torch.device("cpu")
-
-# Left to the system and to what a pass needs beside weights and cache.
-_SPARE = 0.85
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """A model in one precision on one device. Bytes; `max_context` 0: the weights do not fit."""
-
-    precision: Precision
-    weight_bytes: int
-    kv_bytes_per_token: int
-    max_context: int
-
-
-def weight_bytes(config: LlamaConfig, precision: Precision, device: torch.device = CPU) -> int:
-    """Bytes of all weights as this engine holds them in `precision`."""
-    hidden, layers = config.hidden_size, config.num_hidden_layers
-    query = config.num_attention_heads * config.head_dim
-    qkv = query + 2 * config.num_key_value_heads * config.head_dim
-    ffn = config.intermediate_size
-    wide = activation_dtype(precision, device).itemsize
-    matrices = ((qkv, hidden), (hidden, query), (2 * ffn, hidden), (hidden, ffn))
-    inner = sum(_matrix_bytes(rows, width, precision) for rows, width in matrices)
-    table = _matrix_bytes(config.vocab_size, hidden, "int8" if precision == "int4" else precision)
-    biases = (qkv + hidden) * config.attention_bias + (2 * ffn + hidden) * config.mlp_bias
-    vectors = layers * (2 * hidden + biases) + hidden
-    return layers * inner + table * (1 if config.tie_word_embeddings else 2) + vectors * wide
-
-
-def _matrix_bytes(rows: int, width: int, precision: Precision) -> int:
-    if precision == "int4" and rows % KERNEL_WIDTH == 0 and width % KERNEL_WIDTH == 0:
-        return rows * width // 2 + rows * (width // INT4_GROUP) * 4
-    if precision in ("int8", "int4"):
-        return rows * width + 4 * rows
-    return rows * width * (4 if precision == "fp32" else 2)
-
-
-def fit(config: LlamaConfig, precision: Precision, free: int, device: torch.device = CPU) -> Fit:
-    """How much context `free` bytes leave beside the weights in `precision`."""
-    weights = weight_bytes(config, precision, device)
-    token = config.kv_bytes_per_token(cache_dtype(config, precision, device).itemsize)
-    room = int(free * _SPARE) - weights
-    return Fit(precision, weights, token, max(0, min(config.context_length, room // token)))
 
 
 def describe(config: LlamaConfig, *, name: str = "", device: str = "auto") -> str:
@@ -89,6 +42,27 @@ def describe_checkpoint(
     stored = f"Stored as {_size(checkpoint.weight_bytes)} ({_stored_as(checkpoint.config)})."
     text = describe(checkpoint.config, name=checkpoint.name, device=device)
     return f"{text}\n{stored}"
+
+
+def describe_need(
+    config: LlamaConfig, precision: str, *, context: int, users: int, device: str = "auto"
+) -> str:
+    """What `users` conversations of `context` tokens will take, beside what is free."""
+    chosen = choose_device(device)
+    held = next((p for p in PRECISIONS if p == precision), choose_precision(config, chosen))
+    need = predict(config, held, context=context, users=users, device=chosen)
+    free = free_bytes(chosen)
+    verdict = "It fits." if need.peak_bytes < free else "It does not fit: choose less of something."
+    return "\n".join(
+        (
+            f"{held} on {chosen.type}, {users} x {context:,} tokens:",
+            f"  weights         {_size(need.weight_bytes):>10}",
+            f"  keys and values {_size(need.cache_bytes):>10}",
+            f"  a pass          {_size(need.activation_bytes):>10}",
+            f"  while loading   {_size(need.loading_bytes):>10}",
+            f"  at most         {_size(need.peak_bytes):>10} of {_size(free)} free. {verdict}",
+        )
+    )
 
 
 def describe_known(*, device: str = "auto") -> str:

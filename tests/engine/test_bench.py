@@ -9,7 +9,8 @@ from engine.base import ModelUnsupported
 from engine.bench import RandomWeights, run_bench
 from engine.checkpoint import open_checkpoint
 from engine.config import parse_config
-from engine.inspect import describe, describe_checkpoint, describe_known, fit, weight_bytes
+from engine.fit import fit, weight_bytes
+from engine.inspect import describe, describe_checkpoint, describe_known
 from engine.quantize import Precision
 from engine.shapes import SHAPES, shape
 from engine.weights import load_llama, tensor_shapes

@@ -1,0 +1,163 @@
+"""Memory, said before anything is loaded: weights, keys and values, and what a pass takes beside.
+
+Works on configs alone. The numbers are those of this engine: which matrices become int8 or int4,
+in which order they are read, what a token leaves in the cache. `benchmarks/fit.py` measures how far
+they are from the peak of a real process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from engine.config import LlamaConfig
+from engine.kv_cache import CacheShape
+from engine.quantize import INT4_GROUP, KERNEL_WIDTH, Precision, activation_dtype, cache_dtype
+
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
+
+CPU = torch.device("cpu")
+
+# Left to the system and to what a pass needs beside weights and cache.
+_SPARE = 0.85
+_CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
+# float32 copies of a matrix that `quantize_int4` holds at once: the weights themselves, less their
+# zero, over their scale.
+_INT4_COPIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """A model in one precision on one device. Bytes; `max_context` 0: the weights do not fit."""
+
+    precision: Precision
+    weight_bytes: int
+    kv_bytes_per_token: int
+    max_context: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a model takes beside an empty process, in bytes."""
+
+    weight_bytes: int
+    cache_bytes: int  # keys and values of all users at that context
+    activation_bytes: int  # of the widest pass
+    loading_bytes: int  # the peak while the weights are read
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most that is taken at once, loading and answering."""
+        answering = self.weight_bytes + self.cache_bytes + self.activation_bytes
+        return max(self.loading_bytes, answering)
+
+
+def weight_bytes(config: LlamaConfig, precision: Precision, device: torch.device = CPU) -> int:
+    """Bytes of all weights as this engine holds them in `precision`."""
+    hidden, layers = config.hidden_size, config.num_hidden_layers
+    wide = activation_dtype(precision, device).itemsize
+    matrices = sum(_matrix_bytes(*each, precision) for each in _matrices(config))
+    qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    biases = (qkv + hidden) * config.attention_bias
+    biases += (2 * config.intermediate_size + hidden) * config.mlp_bias
+    return matrices + (layers * (2 * hidden + biases) + hidden) * wide
+
+
+def _matrices(config: LlamaConfig) -> Iterator[tuple[int, int, bool]]:
+    """Rows, columns, and whether it is a table of embeddings, in the order of loading."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    query = config.num_attention_heads * config.head_dim
+    yield config.vocab_size, hidden, True
+    for _ in range(config.num_hidden_layers):
+        yield query + 2 * config.num_key_value_heads * config.head_dim, hidden, False
+        yield hidden, query, False
+        yield 2 * ffn, hidden, False
+        yield hidden, ffn, False
+    if not config.tie_word_embeddings:
+        yield config.vocab_size, hidden, True
+
+
+def _matrix_bytes(rows: int, width: int, table: bool, precision: Precision) -> int:
+    if precision == "int4" and not table and _packs(rows, width):
+        return rows * width // 2 + rows * (width // INT4_GROUP) * 4
+    if precision in ("int8", "int4"):
+        return rows * width + 4 * rows
+    return rows * width * (4 if precision == "fp32" else 2)
+
+
+def _packs(rows: int, width: int) -> bool:
+    return rows % KERNEL_WIDTH == 0 and width % KERNEL_WIDTH == 0
+
+
+def fit(config: LlamaConfig, precision: Precision, free: int, device: torch.device = CPU) -> Fit:
+    """How much context `free` bytes leave beside the weights in `precision`."""
+    weights = weight_bytes(config, precision, device)
+    token = config.kv_bytes_per_token(cache_dtype(config, precision, device).itemsize)
+    room = int(free * _SPARE) - weights
+    return Fit(precision, weights, token, max(0, min(config.context_length, room // token)))
+
+
+def predict(
+    config: LlamaConfig,
+    precision: Precision,
+    *,
+    context: int,
+    users: int = 1,
+    device: torch.device = CPU,
+) -> Memory:
+    """What loading and then `users` conversations of `context` tokens each will take at most."""
+    weights = weight_bytes(config, precision, device)
+    shape = CacheShape(
+        config.num_hidden_layers,
+        config.num_key_value_heads,
+        config.head_dim,
+        cache_dtype(config, precision, device),
+        device,
+        config.context_length,
+    )
+    slot = shape.bucket(context) * shape.token_bytes
+    return Memory(
+        weights,
+        users * slot,
+        _activation_bytes(config, precision, min(context, _CHUNK), context, device),
+        _loading_bytes(config, precision, device),
+    )
+
+
+def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.device) -> int:
+    """The most that is held while matrix after matrix is read: the finished ones, and one's making.
+
+    A stacked matrix is read in parts and joined, so what was read is held twice for a moment.
+    """
+    stored = {"float32": 4, "float64": 8}.get(config.dtype, 1 if config.quantized else 2)
+    kept = peak = 0
+    for rows, width, table in _matrices(config):
+        final = _matrix_bytes(rows, width, table, precision)
+        num = rows * width
+        making = num * stored * (1 if table else 2)
+        if precision == "int4" and not table and _packs(rows, width):
+            making += 4 * num * _INT4_COPIES
+        same = not table and precision not in ("int8", "int4") and final == num * stored
+        peak = max(peak, kept + making + (0 if same or final == making else final))
+        kept += final
+    return max(peak, kept)
+
+
+def _activation_bytes(
+    config: LlamaConfig, precision: Precision, num: int, context: int, device: torch.device
+) -> int:
+    """The widest moment of a pass over `num` tokens with `context` keys behind them."""
+    wide = activation_dtype(precision, device).itemsize
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
+    group = config.num_attention_heads // config.num_key_value_heads
+    mask = (group + 1) * num * context * cache_dtype(config, precision, device).itemsize
+    # x, its norm, then the wider of the two halves of a layer: gate and up with their product, or
+    # query, key and value with what attention makes of them.
+    halves = max(3 * ffn, 2 * qkv)
+    if precision in ("int8", "int4"):  # multiplied in float32, whatever goes in and out
+        halves += 2 * ffn
+    turns = 2 * max(2048, context) * (config.head_dim // 2) * 8
+    return num * (2 * hidden + halves) * wide + mask + turns
