@@ -14,6 +14,7 @@ query and key rows are reordered once, at loading (`weights.interleave`).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import LlamaConfig
-from engine.kernels.step import MAX_ROWS, Step
+from engine.kernels.step import MAX_TOKENS, Step
 from engine.kv_cache import CacheShape, Slot
 from engine.quantize import (
     Dense,
@@ -275,7 +276,7 @@ class Llama:
         self.config, self.precision, self.device = config, precision, device
         self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
         self.rotary = rotary
-        self.step: Step | None = None  # an own kernel for passes of one token a row
+        self.step: Step | None = None  # an own kernel for passes of few tokens
         self.cache_shape = CacheShape(
             num_layers=config.num_hidden_layers,
             num_kv_heads=config.num_key_value_heads,
@@ -308,24 +309,20 @@ class Llama:
         after each token (N, V). Slots must have room (`make_room`); their lengths grow only
         when the pass is over, so a pass that failed may be tried again.
         """
-        if self.step is not None and len(ids) == len(spans) <= MAX_ROWS:
-            logits = self.step(ids, [slot for slot, _ in spans])
-            for token, (slot, _) in zip(ids, spans, strict=True):
-                slot.ids.append(token)
+        if self.step is not None and len(ids) <= MAX_TOKENS:
+            logits = self.step(ids, spans, every=every)
+            _lengthen(ids, spans)
             return logits
         step = self._prepare(spans)
         x = self.embedding.rows(torch.tensor(ids, device=self.device))  # (N, C)
         for layer, block in enumerate(self.blocks):
             x = block(x, step, layer)
-        at = 0
-        last = []
-        for slot, num in spans:
-            slot.ids.extend(ids[at : at + num])
-            at += num
-            last.append(at - 1)
-        if not every and at > len(spans):
-            x = x[last]  # (rows, C)
-        return self.head(self.norm(x)).float()
+        if not every and len(ids) > len(spans):
+            ends = itertools.accumulate(num for _, num in spans)
+            x = x[[end - 1 for end in ends]]  # (rows, C)
+        logits = self.head(self.norm(x)).float()
+        _lengthen(ids, spans)
+        return logits
 
     def _prepare(self, spans: Sequence[Span]) -> Pass:
         turns = [
@@ -377,3 +374,11 @@ class Llama:
             yield block.attention.out.matrix
             yield block.feed_forward.gate_up.matrix
             yield block.feed_forward.down.matrix
+
+
+def _lengthen(ids: Sequence[int], spans: Sequence[Span]) -> None:
+    """The keys and values of `ids` are in the slots now."""
+    at = 0
+    for slot, num in spans:
+        slot.ids.extend(ids[at : at + num])
+        at += num

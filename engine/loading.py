@@ -18,7 +18,7 @@ from engine.base import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.checkpoint import Checkpoint
 from engine.config import LlamaConfig
 from engine.device import device_name, is_out_of_memory
-from engine.kernels.build import load as load_library
+from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
 from engine.kv_cache import Slot
 from engine.llama import Llama
@@ -124,7 +124,7 @@ def _try(
 
 def attach_step(model: Llama) -> bool:
     """Let `model` decode by the own kernel if there is one and it computes the same → whether."""
-    if not can_step(model) or (library := load_library()) is None:
+    if not can_step(model) or (library := own_library()) is None:
         return False
     model.step = Step(model, library)
     if self_test(model) > _TOLERANCE[model.precision]:
@@ -142,7 +142,9 @@ def self_test(model: Llama, num_tokens: int = 20) -> float:
     ids = _spread_ids(model.config, num_tokens)
     whole, parts = Slot(model.cache_shape), Slot(model.cache_shape)
     model.make_room(whole, num_tokens)
+    own_step, model.step = model.step, None  # it is compared with the pass of torch
     full = model.forward(ids, [(whole, num_tokens)], every=True)
+    model.step = own_step
     model.make_room(parts, num_tokens)
     half = max(1, num_tokens // 2)
     rows = [model.forward(ids[:half], [(parts, half)])]

@@ -1,16 +1,19 @@
 """Linear layers and embeddings in fp32, bf16, fp16, int8 and int4.
 
-Weights are quantized per output row (int8: symmetric, one scale) or per group of columns (int4:
-scale and zero per group), and multiplied by torch's own packed kernels, `_weight_int8pack_mm` and
-`_weight_int4pack_mm_for_cpu`. These are made for few rows; from `DENSE_ROWS` rows on a layer is
-expanded block by block and multiplied densely. The kernels get bfloat16 activations: with float32
-ones they fall into a scalar loop that is 10 to 150 times slower. Between them a CPU computes in
-float32, which is both exact and, without bfloat16 instructions, faster.
+Weights are quantized per output row (int8: symmetric, one scale) or per group of columns (int4: one
+scale per group, as ggml's Q4_0). On a CPU up to three ways multiply by them: the own kernels
+(`kernels/products.h`), torch's packed kernels, which are made for few rows, and a dense product
+with the weights expanded block by block. Which way takes how many rows is a `Plan`, measured at
+loading (`engine/tuning.py`). Between products a CPU computes in float32, which is both exact and,
+without bfloat16 instructions, faster; torch's packed kernels alone get bfloat16 activations, as
+float32 ones send them into a scalar loop that is 10 to 150 times slower.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
@@ -18,11 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.config import LlamaConfig
+from engine.kernels.products import (
+    PANEL,
+    Kind,
+    Stored,
+    multiply,
+    own_library,
+    pack_panels,
+    panel_scales,
+    unpack_panels,
+)
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 
-# Rows from which expanding the weights and multiplying densely beats the packed kernels.
-DENSE_ROWS = 24
 INT4_GROUP = 32
 # CPU kernels of torch step through rows in vectors and read behind the end of a row (and buffer)
 # whose width is no multiple of one: torch 2.13 crashed on a width of 56. No real Llama has that.
@@ -31,10 +42,21 @@ _WIDE_CACHE_BYTES = 256 << 20
 _BLOCK_VALUES = 1 << 20  # weights expanded at a time: 4 MB of float32 stay in a core's L2/L3
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Up to how many rows each way is the fastest, tried in this order; the dense way does more."""
+
+    own_rows: int = 0  # the own kernel
+    packed_rows: int = 23  # torch's packed kernel
+    dense: torch.dtype = torch.float32  # what weights are expanded to
+
+
 class Matrix(Protocol):
     """A weight matrix (N, K), ready to multiply: `matrix(x)` is x @ weightᵀ."""
 
     num_bytes: int
+    plan: Plan
+    stored: Stored | None  # how the own kernels see it, where they can
 
     def __call__(self, x: Tensor) -> Tensor:
         """(M, K) → (M, N)."""
@@ -45,21 +67,69 @@ class Matrix(Protocol):
         ...
 
 
-class Dense:
-    """Weights in the dtype of the activations, or nearest to it."""
+class _Planned:
+    """Sends a product the way its plan says. Subclasses hold the weights."""
 
-    def __init__(self, weight: Tensor) -> None:
-        self.weight = weight  # (N, K)
-        self.num_bytes = weight.numel() * weight.element_size()
+    plan: Plan
+    stored: Stored | None
+    dtype: torch.dtype  # of the activations, in and out
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight)
+        if self.stored is not None and len(x) <= self.plan.own_rows:
+            library = own_library()
+            assert library is not None
+            return multiply(library, self.stored, x).to(self.dtype)
+        if self.packable and len(x) <= self.plan.packed_rows:
+            return self.packed_product(x).to(self.dtype)
+        return self.dense_product(x)
+
+    def _own(self, stored: Stored, most_rows: int) -> None:
+        """Use the own kernel for products of up to `most_rows` rows, if there is one."""
+        usable = stored.weight.device.type == "cpu" and stored.fits and own_library() is not None
+        self.stored = stored if usable else None
+        self.plan = Plan(own_rows=most_rows if usable else 0)
+
+    packable = False
+
+    def packed_product(self, x: Tensor) -> Tensor:
+        """By torch's packed kernel; only if `packable`."""
+        raise NotImplementedError
+
+    def dense_product(self, x: Tensor) -> Tensor:
+        """By a dense product with weights expanded to `plan.dense`."""
+        raise NotImplementedError
+
+
+_ANY_ROWS = 1 << 62
+_FEW_ROWS = 8  # where a dense matrix leaves the own kernel to a tiled product of the BLAS
+
+
+class Dense(_Planned):
+    """Weights in float32, bfloat16 or float16."""
+
+    def __init__(self, weight: Tensor, dtype: torch.dtype | None = None) -> None:
+        """`dtype` is that of the activations, if it is not that of the weights."""
+        self.weight = weight  # (N, K)
+        self.dtype = dtype or weight.dtype
+        self.num_bytes = weight.numel() * weight.element_size()
+        kinds = {torch.float32: Kind.FLOAT32, torch.bfloat16: Kind.BFLOAT16}
+        self.stored, self.plan = None, Plan()
+        if self.dtype == torch.float32 and weight.dtype in kinds and weight.dim() == 2:
+            num_rows, width = weight.shape
+            self._own(Stored(kinds[weight.dtype], weight, num_rows, width), _FEW_ROWS)
+
+    def dense_product(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return F.linear(x, self.weight)
+        if self.plan.dense == self.weight.dtype:
+            return F.linear(x.to(self.weight.dtype), self.weight).to(self.dtype)
+        return _by_blocks(x, len(self.weight), lambda part: self.weight[part].to(x.dtype))
 
     def rows(self, ids: Tensor) -> Tensor:
-        return F.embedding(ids, self.weight)
+        return F.embedding(ids, self.weight).to(self.dtype)
 
 
-class Int8:
+class Int8(_Planned):
     """int8 weights with one scale per row."""
 
     def __init__(self, weight: Tensor, scale: Tensor, dtype: torch.dtype) -> None:
@@ -70,45 +140,73 @@ class Int8:
         self.wide_scale = scale.float().unsqueeze(1)  # (N, 1)
         self.num_bytes = weight.numel() + 4 * scale.numel()
         self.packable = weight.shape[1] % KERNEL_WIDTH == 0 or weight.device.type != "cpu"
+        num_rows, width = weight.shape
+        self._own(Stored(Kind.INT8, weight, num_rows, width, self.wide_scale), _ANY_ROWS)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[0] < DENSE_ROWS and self.packable:
-            packed: Tensor = torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale)
-            return packed.to(self.dtype)
-        return self._dense(x)
+    def packed_product(self, x: Tensor) -> Tensor:
+        return torch._weight_int8pack_mm(x.bfloat16(), self.weight, self.scale)
 
-    def _dense(self, x: Tensor) -> Tensor:
-        num_rows, width = self.weight.shape
-        step = max(1, _BLOCK_VALUES // width)
-        wide, out = x.float(), x.new_empty(x.shape[0], num_rows, dtype=torch.float32)
-        for start in range(0, num_rows, step):
-            part = slice(start, start + step)
-            torch.mm(wide, self.weight[part].float().T, out=out[:, part])
-        return out.mul_(self.wide_scale.T).to(self.dtype)
+    def dense_product(self, x: Tensor) -> Tensor:
+        dtype = self.plan.dense
+        out = _by_blocks(x.to(dtype), len(self.weight), lambda part: self.weight[part].to(dtype))
+        return out.float().mul_(self.wide_scale.T).to(self.dtype)
 
     def rows(self, ids: Tensor) -> Tensor:
         return (self.weight[ids] * self.wide_scale[ids]).to(self.dtype)
 
 
-class Int4:
+class Int4Panels(_Planned):
+    """4-bit weights in groups of `INT4_GROUP` columns, in the order of the own kernels."""
+
+    def __init__(self, weights: Grouped, dtype: torch.dtype) -> None:
+        """`weights`: rows a multiple of 8, width of 64. Only where there are own kernels."""
+        self.dtype = dtype
+        self.num_rows, width = weights.values.shape
+        self.panels = pack_panels(weights.values)  # (N / 8, K / 32, 4, 32)
+        self.scales = panel_scales(weights.scale)  # (N / 8, K / 32, 8)
+        self.zeros = panel_scales(weights.zero) if weights.zero.any() else None
+        self.num_bytes = self.panels.numel() + 2 * self.scales.numel()
+        self.num_bytes += 0 if self.zeros is None else 2 * self.zeros.numel()
+        stored = Stored(Kind.INT4, self.panels, self.num_rows, width, self.scales, self.zeros)
+        self._own(stored, _ANY_ROWS)
+
+    def dense_product(self, x: Tensor) -> Tensor:
+        out = _by_blocks(x.to(self.plan.dense), self.num_rows, self.expand)
+        return out.to(self.dtype)
+
+    def expand(self, part: slice) -> Tensor:
+        """Rows `part`, whole panels, in `plan.dense`."""
+        panels = slice(part.start // 8, -(-part.stop // 8))
+        scale = self.scales[panels].transpose(1, 2).flatten(0, 1).float()
+        zeros = None if self.zeros is None else self.zeros[panels].transpose(1, 2).flatten(0, 1)
+        zero = torch.zeros_like(scale) if zeros is None else zeros.float()
+        grouped = Grouped(unpack_panels(self.panels[panels]), scale, zero)
+        return grouped.expand().to(self.plan.dense)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        raise NotImplementedError("embeddings are kept in int8")
+
+
+class Int4(_Planned):
     """4-bit weights in groups of `INT4_GROUP` columns, in the order of torch's CPU kernel."""
 
+    packable = True
+
     def __init__(self, values: Tensor, scale_zero: Tensor, dtype: torch.dtype) -> None:
-        """`values` (N, K) 0 … 15, `scale_zero` (K / group, N, 2) bfloat16; see `quantize_int4`."""
+        """`values` (N, K) 0 … 15, `scale_zero` (K / group, N, 2) bfloat16; see `Grouped.packed`."""
         self.packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(values, 1)  # (N, K / 2)
         self.scale_zero = scale_zero
         self.dtype = dtype
         self.num_bytes = self.packed.numel() + 2 * scale_zero.numel()
+        self.stored, self.plan = None, Plan()
 
-    def __call__(self, x: Tensor) -> Tensor:
-        if x.shape[0] < DENSE_ROWS:
-            product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
-                x.bfloat16(), self.packed, INT4_GROUP, self.scale_zero
-            )
-            return product.to(self.dtype)
-        return self._dense(x)
+    def packed_product(self, x: Tensor) -> Tensor:
+        product: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(
+            x.bfloat16(), self.packed, INT4_GROUP, self.scale_zero
+        )
+        return product
 
-    def _dense(self, x: Tensor) -> Tensor:
+    def dense_product(self, x: Tensor) -> Tensor:
         num_rows = len(self.packed)
         wide, out = x.float(), x.new_empty(x.shape[0], num_rows, dtype=torch.float32)
         for start in range(0, num_rows, KERNEL_WIDTH):
@@ -127,6 +225,16 @@ class Int4:
 
     def rows(self, ids: Tensor) -> Tensor:
         raise NotImplementedError("embeddings are kept in int8")
+
+
+def _by_blocks(x: Tensor, num_rows: int, expand: Callable[[slice], Tensor]) -> Tensor:
+    """Multiply x (M, K) by weightsᵀ → (M, num_rows); `expand(rows)` makes some rows of them."""
+    step = max(KERNEL_WIDTH, _BLOCK_VALUES // x.shape[1] // KERNEL_WIDTH * KERNEL_WIDTH)
+    out = x.new_empty(x.shape[0], num_rows)
+    for start in range(0, num_rows, step):
+        part = slice(start, min(start + step, num_rows))
+        torch.mm(x, expand(part).T, out=out[:, part])
+    return out
 
 
 @functools.lru_cache(maxsize=16)
@@ -188,7 +296,7 @@ class Grouped:
         return wide.flatten(1)
 
     def packed(self) -> tuple[Tensor, Tensor]:
-        """As `quantize_int4` gives them: the values unchanged, scale and zero in bfloat16."""
+        """As torch wants them: values (N, K) int32, scale and zero (K / group, N, 2) bfloat16."""
         scale_zero = torch.stack((self.scale, self.zero), dim=-1).transpose(0, 1)
         return self.values.to(torch.int32), scale_zero.contiguous().bfloat16()
 
@@ -210,18 +318,33 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     return quantized, scale
 
 
-def quantize_int4(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, K) floats → values 0 … 15 (N, K) int32 and scale and zero (K / group, N, 2) bfloat16.
+def quantize_int4(weight: Tensor) -> Grouped:
+    """(N, K) floats → values 0 … 15 with one scale per group of `INT4_GROUP` columns.
 
-    weight ≈ (value - 8) · scale + zero, per group of `INT4_GROUP` columns.
+    As ggml's Q4_0 the scale takes the largest weight of the group to -8; a scale a tenth smaller,
+    which clips that weight for finer steps, is taken where it errs less.
     """
-    groups = weight.float().reshape(len(weight), -1, INT4_GROUP)  # (N, K / group, group)
-    low, high = groups.amin(dim=-1), groups.amax(dim=-1)
-    scale = ((high - low) / 15).clamp_min(1e-8).bfloat16().float()
-    zero = (low + 8 * scale).bfloat16().float()
-    values = ((groups - zero.unsqueeze(-1)) / scale.unsqueeze(-1)).round_().add_(8).clamp_(0, 15)
-    scale_zero = torch.stack((scale, zero), dim=-1).transpose(0, 1).contiguous().bfloat16()
-    return values.flatten(1).to(torch.int32), scale_zero
+    values = torch.empty(weight.shape, dtype=torch.uint8)
+    scale = torch.empty(len(weight), weight.shape[1] // INT4_GROUP)
+    step = max(1, _BLOCK_VALUES // weight.shape[1])
+    for start in range(0, len(weight), step):
+        part = slice(start, start + step)
+        groups = weight[part].float().view(-1, scale.shape[1], INT4_GROUP)  # (n, K / group, group)
+        largest = groups.gather(-1, groups.abs().argmax(dim=-1, keepdim=True))
+        whole, finer = (_round_groups(groups, largest * factor / -8) for factor in (1.0, 0.9))
+        better = finer[2] < whole[2]  # (n, K / group, 1)
+        values[part] = torch.where(better, finer[0], whole[0]).add_(8).to(torch.uint8).flatten(1)
+        scale[part] = torch.where(better, finer[1], whole[1]).squeeze(-1)
+    return Grouped(values, scale, torch.zeros_like(scale))
+
+
+def _round_groups(groups: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Values -8 … 7, the scale as bfloat16 has it, and the squared error of each group."""
+    scale = scale.bfloat16().float()
+    scale[scale == 0] = 1e-8
+    values = (groups / scale).round_().clamp_(-8, 7)
+    error = (values * scale).sub_(groups).square_().sum(dim=-1, keepdim=True)
+    return values, scale, error
 
 
 def make_matrix(
@@ -237,19 +360,23 @@ def make_matrix(
     """
     activations = activation_dtype(precision, device)
     rows, width = shape_of(weight)
-    fits = rows % KERNEL_WIDTH == 0 and width % KERNEL_WIDTH == 0 and device.type == "cpu"
+    own = device.type == "cpu" and own_library() is not None
+    multiple = PANEL if own else KERNEL_WIDTH
+    fits = rows % multiple == 0 and width % KERNEL_WIDTH == 0 and device.type == "cpu"
     if precision == "int4" and fits and not embedding:
-        if isinstance(weight, Grouped):
-            return Int4(*weight.packed(), activations)
-        dense = weight.expand() if isinstance(weight, Scaled) else weight
-        return Int4(*quantize_int4(dense), activations)
+        if not isinstance(weight, Grouped):
+            weight = quantize_int4(weight.expand() if isinstance(weight, Scaled) else weight)
+        if own:
+            return Int4Panels(weight, activations)
+        return Int4(*weight.packed(), activations)
     if isinstance(weight, Grouped):
         weight = weight.expand()
     if precision in ("int8", "int4"):
         quantized, scale = weight.per_row() if isinstance(weight, Scaled) else quantize_int8(weight)
         return Int8(quantized.to(device), scale.to(device), activations)
     dense = weight.expand() if isinstance(weight, Scaled) else weight
-    return Dense(dense.to(device=device, dtype=activations))
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    return Dense(dense.to(device=device, dtype=dtypes[precision]), activations)
 
 
 def shape_of(weight: Tensor | Scaled | Grouped) -> tuple[int, int]:
@@ -271,8 +398,6 @@ def activation_dtype(precision: Precision, device: torch.device) -> torch.dtype:
             return torch.float32
         case "fp16":
             return torch.float16
-        case "bf16":
-            return torch.bfloat16
         case _:
             return torch.float32 if device.type == "cpu" else torch.bfloat16
 
@@ -280,11 +405,11 @@ def activation_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 def cache_dtype(config: LlamaConfig, precision: Precision, device: torch.device) -> torch.dtype:
     """The dtype of keys and values: as the activations, but never float32 where that is much.
 
-    A CPU reads float32 faster than bfloat16, so it keeps small caches in float32 around quantized
+    A CPU reads float32 faster than bfloat16, so it keeps small caches in float32 around narrower
     weights; at long contexts the halved memory counts more.
     """
     dtype = activation_dtype(precision, device)
-    if precision in ("int8", "int4") and dtype == torch.float32:
+    if precision != "fp32" and dtype == torch.float32:
         whole = config.kv_bytes_per_token(4) * config.context_length
         return torch.float32 if whole <= _WIDE_CACHE_BYTES else torch.bfloat16
     return dtype

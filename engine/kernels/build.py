@@ -21,7 +21,7 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-SOURCE = Path(__file__).with_name("step.c")
+SOURCE = Path(__file__).with_name("step.c")  # includes the headers beside it
 _FLAGS = ("-O3", "-fno-math-errno", "-fopenmp", "-fPIC", "-std=gnu11")
 _SECONDS = 120
 
@@ -52,7 +52,9 @@ def load(
 
 def _fingerprint(command: Sequence[str]) -> str:
     """Names source, flags, compiler and processor: a library built for another one must not run."""
-    digest = hashlib.sha256(SOURCE.read_bytes())
+    digest = hashlib.sha256()
+    for source in sorted(SOURCE.parent.glob("*.[ch]")):
+        digest.update(source.read_bytes())
     digest.update(" ".join((*command, platform.machine())).encode())
     version = subprocess.run(
         [command[0], "--version"], capture_output=True, timeout=_SECONDS, check=True

@@ -5,8 +5,10 @@ import torch
 from torch import Tensor
 
 from engine.quantize import (
-    DENSE_ROWS,
+    Grouped,
     Int4,
+    Int4Panels,
+    Plan,
     Precision,
     Scaled,
     activation_dtype,
@@ -25,7 +27,7 @@ def weights(rows: int = 128, width: int = 128) -> Tensor:
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("rows", [1, 3, DENSE_ROWS - 1, DENSE_ROWS, 70])
+@pytest.mark.parametrize("rows", [1, 3, 8, 9, 70])
 @pytest.mark.parametrize("precision", TOLERANCE)
 def test_products_stay_within_the_tolerance(precision: Precision, rows: int) -> None:
     weight = weights()
@@ -37,15 +39,41 @@ def test_products_stay_within_the_tolerance(precision: Precision, rows: int) -> 
     assert (product.double() - exact).abs().max() / exact.std() < TOLERANCE[precision]
 
 
-def test_few_and_many_rows_multiply_by_the_same_weights() -> None:
-    """The packed kernel and the dense path must not differ by more than rounding."""
-    for precision in ("int8", "int4"):
-        matrix = make_matrix(weights(), precision, CPU)  # type: ignore[arg-type]
-        x = torch.randn(DENSE_ROWS, 128, generator=torch.Generator().manual_seed(2))
-        many = matrix(x)
-        few = torch.cat([matrix(x[at : at + 4]) for at in range(0, DENSE_ROWS, 4)])
-        error = (many.double() - few.double()).abs().max() / many.double().std()
-        assert error < 0.02, precision
+WAYS = {"own": Plan(own_rows=99), "packed": Plan(packed_rows=99), "dense": Plan(packed_rows=0)}
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+def test_all_ways_multiply_by_the_same_weights(
+    precision: Precision, own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels and dense products must not differ by more than rounding, int8 activations apart."""
+    if not own:
+        monkeypatch.setattr("engine.quantize.own_library", lambda: None)
+    matrix = make_matrix(weights(), precision, CPU)
+    x = torch.randn(13, 128, generator=torch.Generator().manual_seed(2))
+    products = {}
+    for name, plan in WAYS.items():
+        matrix.plan = plan
+        products[name] = matrix(x).double()
+    exact = products["dense"]
+    if own:
+        own_error = (products["own"] - exact).abs().max() / exact.std()
+        assert own_error < (1e-5 if precision in ("fp32", "bf16") else 0.03)
+    assert (products["packed"] - exact).abs().max() / exact.std() < 0.02
+
+
+@pytest.mark.parametrize("dense", [torch.float32, torch.bfloat16])
+def test_weights_are_expanded_to_what_is_planned(dense: torch.dtype) -> None:
+    x = torch.randn(70, 128, generator=torch.Generator().manual_seed(2))
+    for precision in ("bf16", "int8", "int4"):
+        matrix = make_matrix(weights(), precision, CPU)
+        matrix.plan = Plan(packed_rows=0)
+        exact = matrix(x)
+        matrix.plan = Plan(packed_rows=0, dense=dense)
+        product = matrix(x)
+        assert product.dtype == torch.float32
+        assert (product - exact).abs().max() / exact.std() < 0.03
 
 
 def test_int8_errs_by_half_a_step_at_most() -> None:
@@ -66,21 +94,44 @@ def test_blocks_of_rows_are_quantized_as_the_whole(monkeypatch: pytest.MonkeyPat
 
 
 def test_int4_uses_all_sixteen_values_of_a_group() -> None:
-    values, scale_zero = quantize_int4(weights())
-    assert values.min() == 0 and values.max() == 15
-    assert scale_zero.shape == (4, 128, 2)
+    quantized = quantize_int4(weights())
+    assert quantized.values.min() == 0 and quantized.values.max() == 15
+    assert quantized.scale.shape == (128, 4) and not quantized.zero.any()
 
 
+def test_int4_is_closer_than_ggml_q4_0() -> None:
+    weight = weights(256, 256)
+    groups = weight.view(256, -1, 32)
+    scale = groups.gather(-1, groups.abs().argmax(-1, keepdim=True)) / -8
+    q4_0 = (groups / scale).round().clamp(-8, 7) * scale
+    error = (quantize_int4(weight).expand() - weight).square().mean()
+    assert error < 0.98 * (q4_0.flatten(1) - weight).square().mean()
+
+
+def test_a_group_of_zeros_stays_zero() -> None:
+    weight = weights()
+    weight[3, 32:64] = 0
+    assert torch.equal(quantize_int4(weight).expand()[3, 32:64], torch.zeros(32))
+
+
+@pytest.mark.parametrize("zeros", [False, True])
+@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize(("rows", "width"), [(64, 64), (192, 128), (128, 704)])
-def test_packed_int4_expands_to_what_was_packed(rows: int, width: int) -> None:
-    weight = weights(rows, width)
-    values, scale_zero = quantize_int4(weight)
-    matrix = make_matrix(weight, "int4", CPU)
-    assert isinstance(matrix, Int4)
-    scale, zero = scale_zero.float().transpose(0, 1).unsqueeze(-1).unbind(2)  # (N, K / group, 1)
-    expected = (values.view(rows, -1, 32) - 8) * scale + zero
-    expanded = torch.cat([matrix.expand(start) for start in range(0, rows, 64)])
-    assert torch.equal(expanded, expected.flatten(1))
+def test_packed_int4_expands_to_what_was_packed(
+    rows: int, width: int, own: bool, zeros: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not own:
+        monkeypatch.setattr("engine.quantize.own_library", lambda: None)
+    quantized = quantize_int4(weights(rows, width))
+    if zeros:
+        quantized = Grouped(quantized.values, quantized.scale, quantized.scale.flip(0) * 2)
+    matrix = make_matrix(quantized, "int4", CPU)
+    if isinstance(matrix, Int4):
+        expanded = torch.cat([matrix.expand(start) for start in range(0, rows, 64)])
+    else:
+        assert isinstance(matrix, Int4Panels)
+        expanded = torch.cat([matrix.expand(slice(at, at + 64)) for at in range(0, rows, 64)])
+    assert torch.equal(expanded, quantized.expand())
 
 
 @pytest.mark.parametrize("shape", [(96, 1), (1,), (96,), (96, 4)])

@@ -416,7 +416,9 @@ def check_soak(folder: Path, num_turns: int) -> None:
     bench.scheduler.serve(bench.model, budget)
     for turn in range(num_turns):
         cancel = Event()
-        stream = bench.ask(prompt_of(20 + turn % 60, turn), 5, scope=f"{turn % 7}", cancel=cancel)
+        num_new = 60 if turn % 5 == 0 else 5  # what is cancelled must not be over before
+        prompt = prompt_of(20 + turn % 60, turn)
+        stream = bench.ask(prompt, num_new, scope=f"{turn % 7}", cancel=cancel)
         if turn % 5 == 0:
             next(stream)
             cancel.set()
