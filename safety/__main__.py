@@ -1,31 +1,54 @@
 """Commands for the built-in guard.
 
     python -m safety judge < in.jsonl > out.jsonl
-    python -m safety benchmark [FILE ...] [--json]
+    python -m safety benchmark [FILE_OR_FOLDER ...] [--json] [--html FILE] [--compare OTHER]
 
 `judge` answers each line with a line. `benchmark` judges labelled texts, Corral's own probes if no
-file is named, and prints how many were caught and how many were flagged by mistake.
+file is named, and prints how many were caught and how many were flagged by mistake. With
+`--compare` a second guard (a folder or an address) or policy (its name) stands beside the first.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from safety.base import Guard, GuardError
+from safety.base import Guard, GuardBroken, GuardError, NextToken
 from safety.benchmark import figures, grouped, judge_all, table
 from safety.built_in import BUNDLED, load_built_in
+from safety.choice import load_chosen
+from safety.datasets import read_folder
 from safety.judge import judge_lines
 from safety.policy import PRESETS, Policy
-from safety.probes import FOLDER, ProbesInvalid, read_probes
+from safety.probes import FOLDER, Probe, ProbesInvalid
+from safety.report import Run, as_html, as_json
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, or 1 with one sentence on stderr."""
+    args = _arguments(argv)
+    try:
+        guard = load_built_in(args.guard)
+        if args.command == "benchmark":
+            _benchmark(guard, args)
+        else:
+            for line in judge_lines(sys.stdin.buffer, guard, PRESETS[args.policy]):
+                print(line, flush=True)
+        sys.stdout.flush()
+    except (GuardError, ProbesInvalid) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # whoever read this has had enough: `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m safety", description="Judge texts with the built-in guard."
     )
@@ -33,30 +56,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="labelled texts")
     parser.add_argument("--guard", type=Path, default=BUNDLED, help="a folder with a guard")
     parser.add_argument("--policy", choices=tuple(PRESETS), default="owner")
+    parser.add_argument("--compare", metavar="OTHER", help="a guard or a policy")
     parser.add_argument("--json", action="store_true", help="figures as one JSON object")
-    args = parser.parse_args(argv)
-    try:
-        guard = load_built_in(args.guard)
-        if args.command == "benchmark":
-            _benchmark(guard, PRESETS[args.policy], args.files, as_json=args.json)
-        else:
-            for line in judge_lines(sys.stdin.buffer, guard, PRESETS[args.policy]):
-                print(line, flush=True)
-    except (GuardError, ProbesInvalid) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    return parser.parse_args(argv)
 
 
-def _benchmark(guard: Guard, policy: Policy, files: Sequence[Path], *, as_json: bool) -> None:
-    paths = files or sorted(FOLDER.glob("*.jsonl"))
-    probes = [probe for path in paths for probe in read_probes(path)]
-    groups = grouped(judge_all(guard, policy, probes))
-    if as_json:
-        found = {name: dataclasses.asdict(figures(judged)) for name, judged in groups.items()}
+def _benchmark(guard: Guard, args: argparse.Namespace) -> None:
+    places = args.files or sorted(FOLDER.glob("*.jsonl"))
+    probes = [probe for place in places for probe in read_folder(place)]
+    policy: Policy = PRESETS[args.policy]
+    runs = [_run(guard, policy, probes)]
+    if args.compare in PRESETS:
+        runs.append(_run(guard, PRESETS[args.compare], probes))
+    elif args.compare:
+        runs.append(_run(load_chosen(args.compare, read=_no_reader), policy, probes))
+    if args.html:
+        args.html.write_text(as_html(runs), encoding="utf-8")
+    if args.json and len(runs) == 1:
+        found = {name: asdict(figures(j)) for name, j in grouped(runs[0].judged).items()}
         print(json.dumps({"guard": guard.name, "version": guard.version, "groups": found}))
+    elif args.json:
+        print(json.dumps(as_json(runs)))
     else:
-        print(table(groups))
+        for run in runs:
+            print(f"{run.name} {run.version}, policy {run.policy}", file=sys.stderr)
+            print(table(grouped(run.judged)))
+
+
+def _run(guard: Guard, policy: Policy, probes: Sequence[Probe]) -> Run:
+    return Run(guard.name, guard.version, policy.name, judge_all(guard, policy, probes))
+
+
+def _no_reader(folder: Path) -> NextToken:
+    raise GuardBroken(
+        f"{folder} is a language model, which needs the engine: choose it on the page, under "
+        "Safety, and run the self-test there."
+    )
 
 
 if __name__ == "__main__":
