@@ -245,7 +245,29 @@ class EngineInfo:
     precision: str
     chat: bool = True  # False: a base model, which completes rather than chats
     note: str = ""  # one sentence the owner should know, for example a fallback that was taken
+    kernels: str = ""  # which ways to multiply were measured, and how long each took
     leaves_to: str = ""  # host that prompts are sent to; "": they stay on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSizes:
+    """Bytes of keys and values, taken and allowed, where they lie. A limit of 0: not used."""
+
+    device_bytes: int  # running answers and kept ones
+    device_limit: int
+    memory_bytes: int = 0  # moved off a device that has memory of its own
+    memory_limit: int = 0
+    disk_bytes: int = 0
+    disk_limit: int = 0
+
+
+@runtime_checkable
+class Caching(Protocol):
+    """What an engine may offer besides: how much it keeps of earlier turns."""
+
+    def cache_sizes(self) -> CacheSizes:
+        """Blocks for a decode step. Raises `EngineClosed`."""
+        ...
 
 
 @runtime_checkable

@@ -24,6 +24,7 @@ from engine.loading import attach_step, choose_precision
 from engine.pace import Pace, thread_choices
 from engine.quantize import Precision
 from engine.shapes import shape
+from engine.tuning import tune
 from engine.weights import Weights, load_llama, tensor_shapes
 
 Result = dict[str, str | int | float]
@@ -82,6 +83,7 @@ def run_bench(
     began = time.perf_counter()
     llama = load_llama(weights, wanted, chosen)
     own_kernel = attach_step(llama)
+    llama.kernels = tune(llama)
     load_seconds = time.perf_counter() - began
     num_prompt = min(num_prompt, llama.cache_shape.context_length - num_new - 1)
     _settle(llama, pace)
@@ -91,6 +93,7 @@ def run_bench(
         "device": device_name(chosen),
         "precision": llama.precision,
         "own_kernel": own_kernel,
+        "kernels": llama.kernels,
         "threads": torch.get_num_threads(),
         "num_parameters": weights.config.num_parameters,
         "weight_bytes": llama.weight_bytes,

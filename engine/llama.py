@@ -276,6 +276,7 @@ class Llama:
         self.config, self.precision, self.device = config, precision, device
         self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
         self.rotary = rotary
+        self.kernels = ""  # which kernels multiply, and why: measured at loading
         self.step: Step | None = None  # an own kernel for passes of few tokens
         self.cache_shape = CacheShape(
             num_layers=config.num_hidden_layers,
@@ -363,10 +364,11 @@ class Llama:
     @property
     def weight_bytes(self) -> int:
         """Bytes of all matrices as they lie in memory."""
-        matrices = {id(matrix): matrix for matrix in self._matrices()}
+        matrices = {id(matrix): matrix for matrix in self.matrices()}
         return sum(matrix.num_bytes for matrix in matrices.values())
 
-    def _matrices(self) -> Iterator[Matrix]:
+    def matrices(self) -> Iterator[Matrix]:
+        """All matrices; one that serves twice comes twice."""
         yield self.embedding
         yield self.head
         for block in self.blocks:

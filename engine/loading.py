@@ -23,6 +23,7 @@ from engine.kernels.step import Step, can_step
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.quantize import Precision
+from engine.tuning import tune
 from engine.weights import first_layer_of, load_llama
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ def load_model(
         if model is None:
             continue
         attach_step(model)
+        model.kernels = tune(model)
+        log.info("%s: %s", checkpoint.name, model.kernels)
         if (place, candidate) == ways[0]:
             return model, ""
         failed = f"{ways[0][1]} failed its self-test on {device_name(device)}"

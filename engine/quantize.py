@@ -57,6 +57,8 @@ class Matrix(Protocol):
     num_bytes: int
     plan: Plan
     stored: Stored | None  # how the own kernels see it, where they can
+    packable: bool  # whether torch's packed kernel can multiply by it
+    dtype: torch.dtype  # of the activations, in and out
 
     def __call__(self, x: Tensor) -> Tensor:
         """(M, K) → (M, N)."""

@@ -96,11 +96,11 @@ def test_it_computes_what_torch_computes(
     folder = make_checkpoint(tmp_path, **{**WIDE, **changes})
     model = load(folder, precision)
     assert can_step(model)
-    plans = [matrix.plan for matrix in model._matrices()]
-    for matrix in model._matrices():
+    plans = [matrix.plan for matrix in model.matrices()]
+    for matrix in model.matrices():
         matrix.plan = quantize.Plan(packed_rows=0)
     exact = decode(model, PROMPTS, 20)
-    for matrix, plan in zip(model._matrices(), plans, strict=True):
+    for matrix, plan in zip(model.matrices(), plans, strict=True):
         matrix.plan = plan
     model.step = Step(model, library(processor))
     ours = decode(model, PROMPTS, 20)
