@@ -167,7 +167,7 @@ class SafetyDesk:
         found = []
         for category in sorted({event.category for event in appealed if event.category}):
             scores = [event.score for event in appealed if event.category == category]
-            limit = min(0.99, math.ceil(100 * max(scores) + 1) / 100)
+            limit = min(1.0, math.ceil(100 * max(scores) + 1) / 100)
             others = {
                 event.message_id
                 for event in stopped
