@@ -10,7 +10,7 @@
 
   const byId = (id) => document.getElementById(id);
   const state = {
-    key: '', leaf: null, last: WINDOW, mode: '', live: 0, sending: false, sent: {}, stuck: true,
+    key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
     trigger: null, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
   };
   let words = {};
@@ -20,7 +20,7 @@
   function fire(name, data = {}) {
     if (!state.trigger) return;
     const query = byId('find') ? byId('find').value.trim() : '';
-    state.trigger(name, { query, mode: state.mode, last: state.last, language: language(), ...data });
+    state.trigger(name, { query, mode: state.mode, last: state.last, first: state.first, tag: state.tag, language: language(), ...data });
   }
 
   let refreshing = 0;
@@ -91,7 +91,7 @@
       if (value.read_at < state.listed) return; // read before what is shown
       state.listed = value.read_at;
       const typed = byId('find').value.trim();
-      if ((value.query || '').trim() !== typed || (value.mode || '') !== state.mode) {
+      if ((value.query || '').trim() !== typed || (value.mode || '') !== state.mode || value.tag !== state.tag) {
         refresh(); // an answer to what was asked for before
         return;
       }
@@ -451,6 +451,23 @@
     fire('view', { key: key || null, id: id || null, last: WINDOW });
   }
 
+  /* The list has ROW pixels a row; the server sends those around the ones in view. */
+  const ROW = 36;
+
+  function shelf(mode, tag) {
+    Object.assign(state, { mode, tag, first: 0 });
+    byId('find').value = '';
+    byId('listing').scrollTop = 0;
+    fire('listing');
+  }
+
+  function scrolled() {
+    const first = Math.max(0, Math.floor(byId('listing').scrollTop / ROW) - 45);
+    if (Math.abs(first - state.first) < 25 && (first || !state.first)) return;
+    state.first = first;
+    fire('listing');
+  }
+
   function drawer(show) {
     const on = show === undefined ? !document.body.classList.contains('drawer') : show;
     document.body.classList.toggle('drawer', on);
@@ -513,9 +530,10 @@
     trash: (el) => fire('trash', { key: el.dataset.key }),
     restore: (el) => { fire('restore', { key: el.dataset.key }); const t = el.closest('.toast'); if (t) t.remove(); },
     dismiss: (el) => el.closest('.toast').remove(),
-    'trash-open': () => { state.mode = 'trash'; fire('listing'); },
-    'trash-close': () => { state.mode = ''; fire('listing'); },
-    older: () => fire('listing', { last: document.querySelectorAll('#listing .conv').length + 200 }),
+    shelf: (el) => shelf(state.mode === el.dataset.mode ? '' : el.dataset.mode, state.tag),
+    'trash-close': () => shelf('', ''),
+    'archive-close': () => shelf('', ''),
+    tag: (el) => shelf(state.mode, state.tag === el.dataset.tag ? '' : el.dataset.tag),
   };
 
   // -- language: the one chosen here, else the first of the browser's that there is --------------
@@ -531,6 +549,16 @@
     }
     return there[0];
   }
+
+  const pressLast = (selector) => { const all = document.querySelectorAll(selector); if (all.length) all[all.length - 1].click(); };
+  const shortcuts = { // as app/page/keys.py tells them
+    k: () => act.new(),
+    'shift f': () => { drawer(innerWidth <= 760); byId('find').focus(); },
+    'shift e': () => pressLast('#window [data-act="edit"]'),
+    'shift u': () => pressLast('#window .reply [data-act="again"]'),
+    '.': () => { if (state.live) act.stop(); },
+    '/': () => pressLast('[data-panel="keys"]'),
+  };
 
   // -- light and dark ------------------------------------------------------------------------
 
@@ -571,9 +599,11 @@
         endEdit(area.closest('.turn'));
       } else if (event.key === 'Escape') {
         drawer(false);
-      } else if ((event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === 'k') {
+      } else if (event.ctrlKey || event.metaKey) {
+        const go = shortcuts[(event.shiftKey ? 'shift ' : '') + event.key.toLowerCase()];
+        if (!go) return;
         event.preventDefault();
-        act.new();
+        go();
       }
     });
 
@@ -596,7 +626,12 @@
       location.reload();
     });
 
+    let scrolling = 0;
     document.addEventListener('scroll', (event) => {
+      if (event.target.id === 'listing') {
+        clearTimeout(scrolling);
+        scrolling = setTimeout(scrolled, 60);
+      }
       if (event.target.id !== 'scroll') return;
       state.stuck = atEnd();
       jumpButton();
@@ -645,10 +680,7 @@
     }
     words = JSON.parse(byId('words').dataset.words);
     document.documentElement.lang = language();
-    // Gradio's own <main> holds everything; ours is what stands beside the list.
-    for (const outer of document.querySelectorAll('main')) outer.setAttribute('role', 'none');
     byId('side').setAttribute('role', 'navigation');
-    byId('main').setAttribute('role', 'main');
     theme();
     if (navigator.platform.startsWith('Mac')) document.querySelector('.new kbd').textContent = '⌘ K';
     state.key = new URLSearchParams(location.search).get('c') || '';

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 
@@ -11,9 +12,10 @@ from app.page.panes import Item, items
 from app.page.payload import Payload
 from app.page.templates import Templates
 from app.services import Services
-from storage.records import Conversation, Hit
+from storage.records import Conversation, Hit, Shelf
 
-PAGE_SIZE = 200  # conversations listed at once
+WINDOW = 120  # conversations listed at once; a screen holds about thirty
+ROW_PIXELS = 36  # each row and each heading is so high, as corral.css says
 MAX_HITS = 50
 
 
@@ -26,7 +28,7 @@ class ConversationList:
         self._say = templates.strings.say
 
     async def value(self, user_id: int, payload: Payload) -> dict[str, object]:
-        """What the list pane shows for `payload.query` and `payload.mode`.
+        """What the list pane shows for `payload.query`, `mode`, `tag`, from row `first` on.
 
         `read_at` lets the page pass over a list that was read before the one it shows.
         """
@@ -39,34 +41,55 @@ class ConversationList:
             trashed = await asyncio.to_thread(store.conversations, user_id, shelf="trash")
             rows = self._trash(trashed)
         else:
-            limit = max(PAGE_SIZE, payload.last)
-            listed = await asyncio.to_thread(store.conversations, user_id, limit=limit + 1)
-            rows = self._listed(listed, limit, self._services.jobs.running_keys(user_id))
-        return items(rows, query=payload.query, mode=payload.mode, read_at=read_at)
+            rows = await asyncio.to_thread(self._window, user_id, payload)
+        beside = {"query": payload.query, "mode": payload.mode, "tag": payload.tag}
+        return items(rows, **beside, read_at=read_at)
 
     def title(self, conversation: Conversation | None) -> str:
         """A title to show, also for a conversation that has none."""
         return (conversation.title if conversation else "") or self._say("page.list.untitled")
 
-    def _listed(
-        self, listed: Sequence[Conversation], limit: int, running: frozenset[str]
-    ) -> list[Item]:
-        if not listed:
-            return [("none", self._line(self._say("page.list.none"))), self._button("trash-open")]
-        rows: list[Item] = []
-        for group, members in _by_date(listed[:limit], date.today(), self._say):
-            rows.append((f"day-{group}", self._templates.render("day", title=group)))
-            for conversation in members:
-                html = self._templates.render(
-                    "conversation",
-                    conversation=conversation,
-                    title=self.title(conversation),
-                    running=conversation.key in running,
-                )
-                rows.append((f"c-{conversation.key}", html))
-        if len(listed) > limit:
-            rows.append(self._button("older"))
-        return [*rows, self._button("trash-open")]
+    def _window(self, user_id: int, payload: Payload) -> list[Item]:
+        """The rows around those in view; empty space stands for all others, above and below."""
+        store, tag = self._services.store, payload.tag
+        shelf: Shelf = "archive" if payload.mode == "archive" else "open"
+        dates = store.dates(user_id, shelf=shelf, tag=tag)
+        begin = max(0, min(payload.first, len(dates) - WINDOW))
+        end = min(begin + WINDOW, len(dates))
+        listed = store.conversations(user_id, shelf=shelf, tag=tag, limit=end - begin, offset=begin)
+        running = self._services.jobs.running_keys(user_id)
+        groups = list(by_date(dates, date.today(), self._say))
+        rows = self._above(user_id, payload)
+        num_above = begin + sum(start < begin for _, start in groups)
+        rows.append(("space-above", self._space(num_above)))
+        headings = dict((start, name) for name, start in groups)
+        for place, conversation in enumerate(listed, start=begin):
+            if place in headings:
+                html = self._templates.render("day", title=headings[place])
+                rows.append((f"day-{headings[place]}", html))
+            html = self._templates.render(
+                "conversation",
+                conversation=conversation,
+                title=self.title(conversation),
+                running=conversation.key in running,
+            )
+            rows.append((f"c-{conversation.key}", html))
+        num_below = len(dates) - end + sum(start >= end for _, start in groups)
+        if not dates:
+            empty = "archive_none" if payload.mode == "archive" else "none"
+            rows.append(("none", self._line(self._say(f"page.list.{empty}"))))
+        return [*rows, ("space-below", self._space(num_below))]
+
+    def _above(self, user_id: int, payload: Payload) -> list[Item]:
+        """What stands over the rows: the way back from the archive, and the tags."""
+        rows = [self._button("archive-close")] if payload.mode == "archive" else []
+        if tags := self._services.store.tags(user_id):
+            html = self._templates.render("tags", tags=tags, chosen=payload.tag)
+            rows.append(("tags", html))
+        return rows
+
+    def _space(self, num_rows: int) -> str:
+        return self._templates.render("space", height=num_rows * ROW_PIXELS)
 
     def _trash(self, trashed: Sequence[Conversation]) -> list[Item]:
         title = self._say("page.list.trash_title", days=self._services.settings.trash_days)
@@ -101,27 +124,34 @@ class ConversationList:
         return (act, self._templates.render("list_button", act=act, label=label))
 
 
-def _by_date(
-    conversations: Sequence[Conversation], today: date, say: Callable[..., str]
-) -> Iterator[tuple[str, list[Conversation]]]:
-    """Groups in the order of the list: pinned ones, then by the day of the last message."""
-    groups: dict[str, list[Conversation]] = {}
-    for conversation in conversations:
-        day = datetime.fromtimestamp(conversation.updated_at / 1000).date()
-        if conversation.pinned:
-            name = say("page.list.pinned")
-        elif day >= today:
-            name = say("page.list.today")
-        elif day == today - timedelta(days=1):
-            name = say("page.list.yesterday")
-        elif day > today - timedelta(days=7):
-            name = say("page.list.week")
-        elif day > today - timedelta(days=30):
-            name = say("page.list.month")
-        else:
-            name = say(f"page.month.{day.month}", year=day.year)
-        groups.setdefault(name, []).append(conversation)
-    yield from groups.items()
+def by_date(
+    dates: Sequence[tuple[bool, int]], today: date, say: Callable[..., str]
+) -> Iterator[tuple[str, int]]:
+    """(name, place of the first) of each group, for (pinned, ms) in the order of the list.
+
+    Steps from group to group, so that it costs as little for ten thousand as for ten.
+    """
+    place = 0
+    if dates and dates[0][0]:
+        yield say("page.list.pinned"), 0
+        place = bisect_left(dates, True, key=lambda row: not row[0])
+    while place < len(dates):
+        name, since = _group(date.fromtimestamp(dates[place][1] / 1000), today, say)
+        yield name, place
+        begin = datetime(since.year, since.month, since.day).timestamp() * 1000
+        place = bisect_right(dates, -begin, lo=place + 1, key=lambda row: -row[1])
+
+
+def _group(day: date, today: date, say: Callable[..., str]) -> tuple[str, date]:
+    """The name of the group that a day is in, and the first day of that group."""
+    if day >= today:
+        return say("page.list.today"), today
+    if day == today - timedelta(days=1):
+        return say("page.list.yesterday"), day
+    for name, days in (("week", 6), ("month", 29)):
+        if day >= (since := today - timedelta(days=days)):
+            return say(f"page.list.{name}"), since
+    return say(f"page.month.{day.month}", year=day.year), day.replace(day=1)
 
 
 def _pieces(snippet: str, marks: Sequence[tuple[int, int]]) -> Iterator[tuple[str, bool]]:

@@ -15,6 +15,7 @@ from typing import Protocol
 from app.page.branches import BranchesPanel
 from app.page.compare import ComparePanel
 from app.page.keep import KeepPanel
+from app.page.keys import KeysPanel
 from app.page.numbers import NumbersPanel
 from app.page.opinions import OpinionsPanel
 from app.page.payload import Payload, PayloadInvalid
@@ -56,6 +57,7 @@ class Desk:
             "compare": ComparePanel(services, templates, renderer),
             "opinions": OpinionsPanel(services, templates),
             "keep": KeepPanel(services, templates, renderer),
+            "keys": KeysPanel(templates),
             "branches": BranchesPanel(services, templates, renderer),
         }
 

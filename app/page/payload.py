@@ -30,7 +30,9 @@ class Payload:
     last: int = 0  # how many messages the window shows
     text: str = ""
     client_key: str = ""
+    first: int = 0  # the first conversation of the list that is in view
     query: str = ""
+    tag: str = ""
     mode: str = ""
     on: bool = False
 
@@ -51,6 +53,8 @@ class Payload:
             last=min(_whole(data, "last") or 0, MAX_WINDOW),
             text=_text(data, "text", None),
             client_key=_text(data, "client_key", MAX_KEY_CHARS),
+            first=_whole(data, "first") or 0,
+            tag=_text(data, "tag", MAX_KEY_CHARS),
             query=_text(data, "query", MAX_SHORT_CHARS),
             mode=_text(data, "mode", MAX_KEY_CHARS),
             on=data.get("on") is True,
@@ -74,6 +78,11 @@ def _whole(data: dict[str, object], name: str) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
         raise PayloadInvalid(name)
     return value
+
+
+def is_away(request: gr.Request) -> bool:
+    """Whether it came over a link or the network: nothing of the owner's is changed from there."""
+    return request.request is None or request.request.scope.get("corral_away") is not False
 
 
 def user_of(request: gr.Request) -> int:

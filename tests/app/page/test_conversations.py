@@ -6,18 +6,16 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from app.page.conversations import _by_date, _pieces
+from app.page.conversations import _pieces, by_date
 from app.strings import Strings
-from storage.records import Conversation
 
 SAY = Strings.load("en").say
 TODAY = date(2026, 3, 31)
 
 
-def conversation(days_ago: int, *, pinned: bool = False) -> Conversation:
+def row(days_ago: int, *, pinned: bool = False) -> tuple[bool, int]:
     noon = datetime(2026, 3, 31, 12) - timedelta(days=days_ago)
-    at = int(noon.timestamp() * 1000)
-    return Conversation(days_ago, f"k{days_ago}", 1, "t", "", None, at, at, pinned)
+    return pinned, int(noon.timestamp() * 1000)
 
 
 @pytest.mark.parametrize(
@@ -35,17 +33,24 @@ def conversation(days_ago: int, *, pinned: bool = False) -> Conversation:
     ],
 )
 def test_groups_by_date(days_ago: int, group: str) -> None:
-    assert [name for name, _ in _by_date([conversation(days_ago)], TODAY, SAY)] == [group]
+    assert list(by_date([row(days_ago)], TODAY, SAY)) == [(group, 0)]
 
 
 def test_pinned_ones_have_a_group_of_their_own() -> None:
-    rows = [conversation(40, pinned=True), conversation(0), conversation(1), conversation(1)]
-    groups = list(_by_date(rows, TODAY, SAY))
-    assert [(name, len(members)) for name, members in groups] == [
-        ("Pinned", 1),
-        ("Today", 1),
-        ("Yesterday", 2),
+    rows = [row(40, pinned=True), row(0, pinned=True), row(0), row(1), row(1), row(31), row(32)]
+    assert list(by_date(rows, TODAY, SAY)) == [
+        ("Pinned", 0),
+        ("Today", 2),
+        ("Yesterday", 3),
+        ("February 2026", 5),
     ]
+
+
+def test_groups_of_many_are_those_of_each() -> None:
+    rows = [row(days) for days in range(-1, 900)]
+    each = [next(by_date([one], TODAY, SAY))[0] for one in rows]
+    whole = list(by_date(rows, TODAY, SAY))
+    assert whole == [(name, n) for n, name in enumerate(each) if n == 0 or each[n - 1] != name]
 
 
 @pytest.mark.parametrize(
