@@ -29,7 +29,8 @@ from engine.layouts import Control, Layout, Piece, Reply
 from engine.tokenizer import Tokenizer, read_json
 
 Family = Literal[
-    "llama-3.1", "llama-3", "llama-2", "deepseek", "chatml", "zephyr", "vicuna", "alpaca", "base"
+    "llama-3.1", "llama-3", "llama-2", "deepseek", "chatml", "zephyr", "vicuna", "alpaca", "base",
+    "template",
 ]  # fmt: skip
 
 
@@ -160,6 +161,27 @@ def chat_format_for(
         stop = ("\n### Instruction:",)
         return ChatFormat(family, tokenizer, layouts.alpaca(tokenizer), stop_ids=ends, stop=stop)
     return ChatFormat("base", tokenizer, layouts.completion, stop_ids=ends)
+
+
+def template_format(
+    folder: Path,
+    config: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    *,
+    today: datetime.date | None = None,
+) -> ChatFormat:
+    """The format of a model of another family: what its own chat template writes."""
+    template = read_template(folder)
+    ends = _end_ids(folder, config, tokenizer)
+    if not template:
+        return ChatFormat("base", tokenizer, layouts.completion, stop_ids=ends)
+    from engine.template import template_layout  # only here, because it brings Jinja
+
+    for name in ("<|im_end|>", "<end_of_turn>", "<|end|>", "<|eot_id|>"):
+        if (id := tokenizer.special_id(name)) is not None:
+            ends.add(id)
+    layout = template_layout(template, tokenizer, today or datetime.date.today())
+    return ChatFormat("template", tokenizer, layout, bos=False, stop_ids=ends)
 
 
 def family_of(

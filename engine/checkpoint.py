@@ -113,10 +113,18 @@ def open_checkpoint(
 
 
 def _open_folder(folder: Path) -> Checkpoint:
-    _refuse_pickles(folder)
+    refuse_pickles(folder)
     config, raw_config = load_config(folder)
+    tensors, sampled = weight_specs(folder)
+    digest = hashlib.sha256(sampled)
+    _digest_files(digest, folder, ("config.json", *_TOKENIZER_FILES, "tokenizer_config.json"))
+    return Checkpoint(folder, folder, config, raw_config, tensors, digest.hexdigest()[:32])
+
+
+def weight_specs(folder: Path) -> tuple[dict[str, TensorSpec], bytes]:
+    """The tensors of all safetensors files in `folder`, and bytes that identify them."""
     tensors: dict[str, TensorSpec] = {}
-    digest = hashlib.sha256()
+    sampled = b""
     for name, expected in _weight_files(folder).items():
         specs, header = read_header(_inside(folder, name))
         if absent := expected - specs.keys():
@@ -127,10 +135,8 @@ def _open_folder(folder: Path) -> Checkpoint:
         if twice := specs.keys() & tensors.keys():
             raise CheckpointBroken(f"{min(twice)} lies in two weight files of {folder.name}.")
         tensors.update(specs)
-        digest.update(header)
-        digest.update(sample(specs.values()))
-    _digest_files(digest, folder, ("config.json", *_TOKENIZER_FILES, "tokenizer_config.json"))
-    return Checkpoint(folder, folder, config, raw_config, tensors, digest.hexdigest()[:32])
+        sampled += header + sample(specs.values())
+    return tensors, sampled
 
 
 def _digest_files(digest: hashlib._Hash, folder: Path, names: Iterable[str]) -> None:
@@ -210,7 +216,7 @@ def _changed(base: Checkpoint, adapter: Adapter) -> Checkpoint:
     )
 
 
-def _refuse_pickles(folder: Path) -> None:
+def refuse_pickles(folder: Path) -> None:
     """Refuse the folder if a pickle lies in it, by its name or by its first bytes."""
     for path in sorted(folder.iterdir()):
         if not path.is_file() or any(map(path.match, _TRAINING_STATE)):

@@ -14,13 +14,14 @@ from typing import Protocol
 
 import torch
 
-from engine.base import CheckpointBroken
-from engine.chat_format import ChatFormat, chat_format_for
+from engine.base import CheckpointBroken, ModelUnsupported
+from engine.chat_format import ChatFormat, chat_format_for, template_format
 from engine.checkpoint import Checkpoint, open_checkpoint
 from engine.extension import extended
 from engine.loading import load_model
-from engine.scheduler import Model
+from engine.model import Model
 from engine.tokenizer import Tokenizer, load_tokenizer
+from engine.transformers_model import ForeignFolder, is_foreign
 
 Progress = Callable[[float], None]
 
@@ -78,6 +79,9 @@ def open_model(
 
     `extension` lengthens its context (`engine/extension.py`). Raises `CheckpointError`.
     """
+    path = Path(path).expanduser()
+    if path.is_dir() and is_foreign(path):
+        return _open_foreign(path.resolve(), plain=not (adapter or extension))
     checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
     checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
     tokenizer, form = open_text(checkpoint)
@@ -90,6 +94,25 @@ def open_model(
         tokenizer,
         form,
         partial(load_model, checkpoint),
+    )
+
+
+def _open_foreign(folder: Path, *, plain: bool) -> Opened:
+    if not plain:
+        raise ModelUnsupported(
+            f"{folder.name} is no Llama: it runs as it is, without an adapter or a longer context."
+        )
+    opened = ForeignFolder(folder)
+    tokenizer = load_tokenizer(folder)
+    return Opened(
+        folder.name,
+        opened.fingerprint,
+        opened.architecture,
+        opened.num_parameters,
+        opened.vocab_size,
+        tokenizer,
+        template_format(folder, opened.raw, tokenizer),
+        opened.load,
     )
 
 

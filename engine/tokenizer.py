@@ -61,6 +61,11 @@ class Tokenizer:
         """Whether decoding drops the space that encoding puts before a text (SentencePiece)."""
         return self._vocabulary.drops_first_space
 
+    @property
+    def markers(self) -> re.Pattern[str]:
+        """Finds control tokens that are spelled in a text, the longest first."""
+        return self._markers
+
     def special_id(self, text: str) -> int | None:
         """The id of the control token written `text`, None if there is none."""
         return self._controls.get(text)
