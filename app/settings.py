@@ -25,6 +25,7 @@ Origin = Literal["command line", "environment", "settings file", "default"]
 ENV_PREFIX = "CORRAL_"
 FILE_NAME = "settings.toml"
 BUILT_IN = "built-in"
+_PATHS = ("model", "adapter", "certificate", "certificate_key", "share_certificate")
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -78,7 +79,11 @@ class Settings:
         high=65535,
     )
     browser: bool = _setting(True, "Open the page in the browser after the start.")
-    model: str = _setting(BUILT_IN, "Name or folder of the model to chat with.", pattern=r".+")
+    model: str = _setting(
+        BUILT_IN,
+        "Name, folder or GGUF file of the model to chat with, or a server: http://HOST:PORT/v1#NAME.",
+        pattern=r".+",
+    )
     device: str = _setting(
         "auto",
         "Where to compute: auto, cpu, cuda, cuda:1, mps.",
@@ -106,6 +111,13 @@ class Settings:
     cache_megabytes: int = _setting(
         0,
         "Memory for keys and values of conversations; 0 chooses by the machine.",
+        low=0,
+        high=4_000_000,
+    )
+    cache_disk_megabytes: int = _setting(
+        4096,
+        "Disk for keys and values of conversations, so that one opened after a restart is not "
+        "read again; 0 keeps none there.",
         low=0,
         high=4_000_000,
     )
@@ -138,6 +150,29 @@ class Settings:
         shown="none",
     )
     api: bool = _setting(False, "Answer programs that show a key at /v1, in OpenAI's shape.")
+    share: bool = _setting(False, "Open a share link after the start; needs a password account.")
+    share_hours: int = _setting(24, "A share link ends after this long.", low=1, high=168)
+    share_server: str = _setting(
+        "",
+        "Tunnel server of your own, host:port; without one, Gradio's.",
+        pattern=r"([A-Za-z0-9.-]{1,253}:[0-9]{1,5})?",
+        shown="Gradio's",
+    )
+    share_certificate: str = _setting(
+        "", "File with the certificate of your own tunnel server.", pattern=r"[^\0]*", shown="none"
+    )
+    lan: bool = _setting(
+        False, "Answer in the local network after the start; needs a password account."
+    )
+    certificate: str = _setting(
+        "",
+        "File with a certificate, so that the local network is served by HTTPS.",
+        pattern=r"[^\0]*",
+        shown="none",
+    )
+    certificate_key: str = _setting(
+        "", "File with the key of that certificate.", pattern=r"[^\0]*", shown="none"
+    )
     session_idle_hours: int = _setting(
         168, "A browser that was away this long must enter anew.", low=1, high=8760
     )
@@ -358,12 +393,7 @@ def _value(name: str, given: object, source: str) -> Any:
             _match(word, f.metadata["pattern"], source, "a host name")
         return cleaned
     text = _match(given, f.metadata["pattern"], source, _range(name))
-    if (
-        name in ("model", "adapter")
-        and text != BUILT_IN
-        and text
-        and Path(text).expanduser().exists()
-    ):
+    if name in _PATHS and text != BUILT_IN and text and Path(text).expanduser().exists():
         return str(Path(text).expanduser().absolute())  # the server works in a folder of its own
     return text
 

@@ -103,11 +103,20 @@ def connect(address: Address, key: str) -> Any:
 
 
 def served_by(client: Any, address: Address) -> list[Served]:
-    """The models that a server names. Blocks. Raises `ServerUnreachable` or `ServerRefused`."""
+    """The models that a server names. Blocks. Raises `ServerUnreachable` or `ServerRefused`.
+
+    One that answers but cannot list them (`transformers serve` without a cache of its own) serves
+    what the address names, if it names something.
+    """
+    import openai
+
     try:
         entries = client.models.list().data or []
         return [Served(str(e.id), _context_of(e.model_extra or {})) for e in entries]
     except Exception as error:
+        answers = isinstance(error, openai.APIStatusError) and error.status_code in (404, 500)
+        if answers and address.model:
+            return []
         raise translated(error, address) from error
 
 

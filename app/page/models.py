@@ -102,9 +102,10 @@ class ModelsPanel:
             html = self._templates.render("models_progress", progress=self._fetch.progress())
             told = {"kind": "models", "into": "fetching", "html": html}
             return {**told, "fetching": True, "quiet": True}
-        if mode == "follow":
+        shown = self.value(user_id)
+        if mode in ("follow", "stop") and not shown["fetching"]:  # it ended meanwhile
             said, tone = self._fetch.ending()
-        return {**self.value(user_id), "said": said, "tone": tone}
+        return {**shown, "said": said, "tone": tone}
 
     @property
     def _fetching(self) -> bool:

@@ -80,6 +80,7 @@ def test_a_stopped_download_goes_on_and_can_be_removed(page: Page, hub: HubState
     hub.hold = Event()
     page.click(".model-hint [data-panel=models]")
     page.click("#offer-1")
+    expect(page.locator("#fetching .fetching")).to_contain_text(re.compile(r"of 0\.\d MB"))
     page.click("#fetch-stop")
     expect(page.locator("#panel-said")).to_contain_text("can go on")
     expect(page.locator("#fetching .fetching")).to_have_count(0)

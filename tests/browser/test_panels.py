@@ -29,11 +29,11 @@ def test_a_lowered_limit_blocks_what_was_let_through(page: Page) -> None:
     page.select_option("#action-violent_crimes-prompt", "block")
     limit.fill("7")
     page.click("#panel-save")
-    expect(page.locator("#head .chip")).to_have_text("Guard: balanced")  # the browser refused it
+    expect(page.locator("#head [data-panel=safety]")).to_have_text("Guard: balanced")  # the browser refused it
     limit.fill("0.005")
     page.click("#panel-save")
     expect(page.locator("#panel-said")).to_have_text("Saved. It holds from your next message.")
-    expect(page.locator("#head .chip")).to_have_text("Guard: own policy")
+    expect(page.locator("#head [data-panel=safety]")).to_have_text("Guard: own policy")
     expect(page.locator("#head h1")).to_have_text("hello")
     expect(limit).to_have_value("0.005")
     page.click("#panel-close")
@@ -41,14 +41,14 @@ def test_a_lowered_limit_blocks_what_was_let_through(page: Page) -> None:
     expect(page.locator("#window .notice.stop")).to_contain_text("limit 0.01")
     open_panel(page, "safety")
     page.click("#panel-back")
-    expect(page.locator("#head .chip")).to_have_text("Guard: balanced")
+    expect(page.locator("#head [data-panel=safety]")).to_have_text("Guard: balanced")
     page.click("#panel-close")
     ask(page, "hello again")
     expect(page.locator("#window .reply .md")).to_have_count(2)
 
 
 def test_the_keyboard_alone_is_enough(page: Page) -> None:
-    page.focus("#head .chip")
+    page.focus("#head [data-panel=safety]")
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="Safety")
     expect(dialog).to_be_visible()
@@ -65,8 +65,8 @@ def test_the_keyboard_alone_is_enough(page: Page) -> None:
     expect(dialog).to_be_visible()
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
-    expect(page.locator("#head .chip")).to_be_focused()
-    expect(page.locator("#head .chip")).to_have_text("Guard: open")
+    expect(page.locator("#head [data-panel=safety]")).to_be_focused()
+    expect(page.locator("#head [data-panel=safety]")).to_have_text("Guard: open")
 
 
 def test_two_models_take_turns_and_a_broken_one_is_refused(page: Page, site: Site) -> None:
@@ -76,13 +76,13 @@ def test_two_models_take_turns_and_a_broken_one_is_refused(page: Page, site: Sit
     (models / "cut" / "model.safetensors").write_bytes(b"\x08")
     open_panel(page, "models")
     for name in ("one", "two"):
-        page.click(f"[data-text={name}]")
+        page.click(f"[data-mode=use][data-text={name}]")
         expect(page.locator("#panel-said")).to_have_text(
             f"{name} answers from now on.", timeout=60_000
         )
         expect(page.locator(".footing b")).to_have_text(name)
-        expect(page.locator(f"[data-text={name}]")).to_have_count(0)
-    page.click("[data-text=cut]")
+        expect(page.locator(f"[data-mode=use][data-text={name}]")).to_have_count(0)
+    page.click("[data-mode=use][data-text=cut]")
     expect(page.locator("#panel-said.error")).to_contain_text(
         "cut was not loaded, and two answers on.", timeout=60_000
     )

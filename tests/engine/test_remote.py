@@ -288,6 +288,8 @@ def test_which_model_is_asked(make: Make, state: ServerState) -> None:
     assert make("a", max_context=2048).info().context_length == 2048
     assert make("b", max_context=2048).info().context_length == 99
     assert make("not-listed").info().model == "not-listed"
+    state.statuses = [500]  # it answers, but cannot list its models
+    assert make("b").info().context_length == 4096
 
 
 def test_closing_ends_what_runs(make: Make, state: ServerState) -> None:
