@@ -188,7 +188,7 @@ class Gateway:
             raise Refused(404, "path")
         if method not in route.methods:
             raise Refused(405, "method")
-        self._check_source(path, method, headers, hosts[0])
+        self._check_source(scope, method, headers, hosts[0])
         if method in ("GET", "HEAD"):
             if declared_bytes(headers) > 0:
                 raise Refused(413, "body")
@@ -235,8 +235,9 @@ class Gateway:
         hosts = values(scope["headers"], b"host")
         return self.hosts.opening(hosts[0]) if self.hosts.allows(hosts) else ""
 
-    def _check_source(self, path: str, method: str, headers: Headers, host: str) -> None:
+    def _check_source(self, scope: Scope, method: str, headers: Headers, host: str) -> None:
         """That no page of another address sends this."""
+        path = scope["path"]
         site, mode, dest = (
             (values(headers, name) or [""])[0]
             for name in (b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
@@ -249,7 +250,7 @@ class Gateway:
         if path == LAUNCH and not origins:  # a second start, which shows a secret instead
             return
         program = path.startswith(API) and not origins  # shows a key, which no page knows
-        schemes = ("https",) if self.hosts.opening(host) == "share" else self._schemes
+        schemes = (scope["scheme"],) if self.hosts.opening(host) else self._schemes
         if not program and not same_origin(origins, host, schemes):
             raise Refused(403, "origin")
         if path == LAUNCH:

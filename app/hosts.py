@@ -35,6 +35,11 @@ class Hosts:
             return False
         return match["port"] is None or 0 < int(match["port"]) < 65536
 
+    def close(self, opening: str) -> None:
+        """Take back every name that `opening` has brought."""
+        for name in [name for name, by in self.opened.items() if by == opening]:
+            del self.opened[name]
+
     def is_local(self, host: str) -> bool:
         """Whether an allowed Host names this machine itself: not a link, not the network."""
         return _name(host) in LOOPBACK

@@ -9,15 +9,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import unicodedata
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-T = TypeVar("T")
 MIN_CHARS = 10
 MAX_CHARS = 256
 MEMORY_KIBIBYTES = 46 * 1024
@@ -34,23 +31,27 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to keep. Raises `ValueError` for a password that is too short or too long."""
+        return await asyncio.wrap_future(self._hashing(password))
+
+    def hash_now(self, password: str) -> str:
+        """`hash`, for threads: blocks until it is done."""
+        return self._hashing(password).result()
+
+    def _hashing(self, password: str) -> Future[str]:
         if not MIN_CHARS <= len(password) <= MAX_CHARS:
             raise ValueError("the length of the password")
-        return await self._run(partial(self._hasher.hash, _normal(password)))
+        return self._thread.submit(self._hasher.hash, _normal(password))
 
     async def verify(self, known: str | None, password: str) -> bool:
         """Whether `password` is that of the hash `known`; None does the same work and is false."""
         check = partial(self._check, known or self._nobody, _normal(password[: MAX_CHARS + 1]))
-        return await self._run(check) and known is not None
+        return await asyncio.wrap_future(self._thread.submit(check)) and known is not None
 
     def _check(self, known: str, password: str) -> bool:
         try:
             return self._hasher.verify(known, password)
         except (VerificationError, InvalidHashError):
             return False
-
-    async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def _normal(password: str) -> str:

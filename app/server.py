@@ -29,13 +29,16 @@ from app import instance
 from app.accounts import Accounts
 from app.api.keys import Keys
 from app.api.routes import Api
+from app.doors import Doors
 from app.entrance import Entrance
 from app.explain import explain
 from app.gateway import Gateway
 from app.gradio_stubs import skip_stub_files
+from app.lan import Lan
 from app.log import close_log, log, open_log, watch_loop
 from app.services import Services
 from app.settings import Settings, open_data_folder
+from app.share import GradioTunnel, Share, ShareError
 from app.signin import SignIn
 from app.static_files import StaticFiles
 from app.strings import Strings
@@ -61,6 +64,7 @@ class Site:
 
     app: Gateway
     entrance: Entrance
+    doors: Doors
 
     @property
     def secret(self) -> str:
@@ -113,8 +117,32 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         keys=keys,
         hosts=settings.hosts,
     )
+    visitors, hosts = gateway.visitors, gateway.hosts
+    doors = Doors(
+        store=services.store,
+        port=settings.port,
+        accounts=accounts,
+        passwords=signin.passwords,
+        keys=keys,
+        gateway=gateway,
+        share=Share(
+            services.store,
+            hosts,
+            visitors,
+            lambda: GradioTunnel(settings.share_server, settings.share_certificate),
+        ),
+        lan=Lan(
+            services.store,
+            hosts,
+            visitors,
+            gateway,
+            certificate=settings.certificate,
+            key=settings.certificate_key,
+        ),
+    )
+    services.doors = doors
     gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
-    return Site(gateway, entrance)
+    return Site(gateway, entrance, doors)
 
 
 def serve(settings: Settings) -> int:
@@ -267,6 +295,7 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             return
         settings = self._services.settings
+        self._site.doors.lan.loop = asyncio.get_running_loop()
         instance.write(settings.data, port=settings.port, secret=self._site.secret)
         threading.Thread(target=self._welcome, name="welcome", daemon=True).start()
         self._services.load()
@@ -279,6 +308,19 @@ class _Server(uvicorn.Server):
         # Some browsers are waited for until they are closed: nothing may depend on that.
         if not (settings.browser and open_browser(url)):
             _say(say("server.address", url=url))
+        self._open_links()
+
+    def _open_links(self) -> None:
+        """Open the links that the settings ask for, and tell where, or why not."""
+        settings, doors, say = self._services.settings, self._site.doors, self._strings.say
+        try:
+            if settings.lan:
+                _say(say("server.lan", url=doors.lan.start(settings.port).address))
+            if settings.share:
+                link = doors.share.start(settings.port, hours=settings.share_hours)
+                _say(say("server.share", url=link.address, hours=settings.share_hours))
+        except (ShareError, StorageError) as error:
+            _say("\n".join(_lines(error, self._strings)))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the turns first, so that their pages hear of it; then the server.
@@ -287,6 +329,7 @@ class _Server(uvicorn.Server):
         everything must be stored.
         """
         _say(self._strings.say("server.ending"))
+        await anyio.to_thread.run_sync(self._site.doors.close)
         await anyio.to_thread.run_sync(self._services.close)
         await super().shutdown(sockets)
         instance.remove(self._services.settings.data, self._site.secret)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock
+from typing import TYPE_CHECKING
 
 from app.choices import Choices, instructions
 from app.credentials import Credentials
@@ -31,6 +32,9 @@ from safety.base import Guard
 from safety.policy import Policy
 from storage.records import OWNER_ID, Conversation, StorageError, Turn
 from storage.store import Store
+
+if TYPE_CHECKING:
+    from app.doors import Doors
 
 log = logging.getLogger("corral.services")
 
@@ -63,6 +67,7 @@ class Services:
         self.model = settings.model  # the name of the one that answers, or is being loaded
         self.model_wanted = settings.model  # the name that was chosen last
         self.model_error: Exception | None = None  # why the last change of model did not happen
+        self.doors: Doors | None = None  # set by the server, which has them
         self.credentials = Credentials(settings.data)
         self.downloads = Downloads(settings.data / "models", self.credentials)
         self._choosing = Lock()
@@ -221,7 +226,7 @@ class Services:
             self.store.remove_person(user_id)
             engine = self.engine.peek()
             if engine is not None:
-                engine.forget(f"user-{user_id}")
+                engine.forget(f"{MEMORY_ONLY}user-{user_id}")
 
     def purge(self, user_id: int, key: str) -> Sequence[Path]:
         """Remove a conversation for good, its keys and values too; the backups that still hold it.
@@ -230,10 +235,20 @@ class Services:
         """
         self.jobs.stop(user_id, key)
         backups = self.store.purge(user_id, key)
+        self._forget(user_id, key)
+        return backups
+
+    def purge_trash(self) -> None:
+        """Remove for good what has lain in the trash for long, its keys and values too. Blocks."""
+        for user_id, key in self.store.purge_trash(older_than_days=self.settings.trash_days):
+            self._forget(user_id, key)
+
+    def _forget(self, user_id: int, key: str) -> None:
+        """Remove the keys and values of a conversation, whichever model they are of."""
         engine = self.engine.peek()
         if engine is not None:
             engine.forget(cache_scope(user_id, key))
-        return backups
+        remove_kept(self.settings.data / KEPT_FOLDER, cache_scope(user_id, key))
 
     def close(self) -> None:
         """End running turns (what they wrote is kept), free the device, close the store.
@@ -283,6 +298,8 @@ def load_engine(settings: Settings) -> Engine:
         precision=settings.precision,
         threads=settings.threads or None,
         cache_bytes=settings.cache_megabytes << 20 or None,
+        disk_folder=settings.data / KEPT_FOLDER,
+        disk_bytes=settings.cache_disk_megabytes << 20,
         max_context=settings.context or None,
     )
 

@@ -1,4 +1,4 @@
-"""What a running Corral does for its data now and then: empty the trash, end guests, make a backup."""
+"""What a running Corral does now and then: empty the trash, end guests, make a daily backup."""
 
 from __future__ import annotations
 

@@ -30,12 +30,9 @@ words:
   move FOLDER     move conversations, models and log to another folder
   remove          remove Corral from this machine; asks first
   download NAME   fetch a model from the model hub; --token-file FILE where it asks for an account
-  share           not available yet
+  share           start with a share link for others; needs an account with a password
 
 """
-NOT_YET = {
-    "share": "Sharing is not available yet: Corral listens on this machine only.",
-}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -60,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
 def _run(word: str, rest: Sequence[str]) -> int:
     words: dict[str, Callable[[Settings], int]] = {
         "": lambda settings: start(settings, rest),
+        "share": lambda settings: start(settings, [*rest, "--share"]),
         "check": diagnose.check,
         "update": care.update,
         "remove": care.remove,
@@ -72,10 +70,8 @@ def _run(word: str, rest: Sequence[str]) -> int:
         return care.move(read_settings(rest[1:]), rest[0])
     if word == "download":
         return download(rest)
-    if word in NOT_YET:
-        raise Problem(NOT_YET[word])
     if word not in words:
-        known = [name for name in (*words, "test", "move", "download", *NOT_YET) if name]
+        known = [name for name in (*words, "test", "move", "download") if name]
         near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]}?" if near else f" There are {', '.join(known)}."
         raise SettingsInvalid(f"There is no word {word}.{hint}")

@@ -96,6 +96,12 @@ class People:
         with self._readers.snapshot() as db:
             return accounts.user(db, user_id).role
 
+    def is_guest(self, user_id: int) -> bool:
+        """Whether this is the account of a guest."""
+        with self._readers.snapshot() as db:
+            row = db.execute("SELECT role FROM user WHERE id = ?", (user_id,)).fetchone()
+        return row is not None and row[0] == "guest"
+
     def password_of(self, name: str) -> tuple[User, str] | None:
         """The account of that name and its password's hash; None without either."""
         with self._readers.snapshot() as db:

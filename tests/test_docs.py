@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from app.settings import markdown_table, names
-from launch.words import NOT_YET
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS, FILES = "settings", "file map"
@@ -94,10 +93,8 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
 
 def test_every_word_of_the_launcher_is_in_the_readme() -> None:
     readme = text_of("README.md")
-    for word in ("test", "check", "update", "move FOLDER", "remove", "download NAME"):
+    for word in ("test", "check", "update", "move FOLDER", "remove", "download NAME", "share"):
         assert f"`python3 launcher.py {word}`" in readme
-    for word in NOT_YET:
-        assert word in readme
 
 
 def test_the_file_map_is_the_tree() -> None:

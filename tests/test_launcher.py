@@ -110,7 +110,7 @@ def test_two_pythons_never_hand_over_to_each_other(
         (["tset"], 2, "Did you mean test?"),
         (["move"], 2, "move FOLDER"),
         (["test", "--fast"], 1, "--all alone"),
-        (["share"], 1, "not available yet"),
+        (["share", "--share-hours", "0"], 2, "--share-hours must lie between"),
         (["download"], 2, "download NAME"),
     ],
 )

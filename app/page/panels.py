@@ -18,7 +18,8 @@ from app.page.desk import Desk
 from app.page.inspector import Inspector
 from app.page.models import ModelsPanel
 from app.page.panes import Update, show
-from app.page.payload import Payload, PayloadInvalid, user_of
+from app.page.payload import Payload, PayloadInvalid, is_away, user_of
+from app.page.people import PeoplePanel
 from app.page.safety import SafetyPanel
 from app.page.shell import Shell
 from app.page.templates import Templates
@@ -29,7 +30,7 @@ from storage.records import OWNER_ID, NotFound
 PAINTED = ("panel", "head", "foot")
 _ON_LOAD = (
     "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
-    " events: ['panel', 'policy', 'model', 'fetch', 'inspect', 'desk']})"
+    " events: ['panel', 'policy', 'model', 'fetch', 'inspect', 'desk', 'people']})"
 )
 
 log = logging.getLogger("corral.page")
@@ -51,11 +52,12 @@ class Panels:
         self._models = ModelsPanel(services, templates)
         self._inspector = Inspector(services, templates)
         self._desk = Desk(services, templates)
+        self._people = PeoplePanel(services, templates)
         self._count = itertools.count(1)
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
         """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
-        for name in ("panel", "policy", "model", "fetch", "inspect", "desk"):
+        for name in ("panel", "policy", "model", "fetch", "inspect", "desk", "people"):
             getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
 
     async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
@@ -64,6 +66,10 @@ class Panels:
         def view(user_id: int, payload: Payload) -> dict[str, object]:
             if payload.mode in self._desk:
                 return self._desk.view(user_id, payload)
+            if payload.mode == "people":
+                return self._people.value(user_id, away=is_away(request))
+            if self._services.store.people.is_guest(user_id):
+                return {"kind": payload.mode, "said": self._strings.say("panels.owner_only")}
             if payload.mode == "models":
                 return self._models.value(user_id, followed=payload.on)
             return self._safety.value(user_id)
@@ -74,13 +80,21 @@ class Panels:
         """Do what a control of a dialog on a conversation or answer asks."""
         return await self._told(event, request, self._desk.act)
 
+    async def people(self, event: gr.EventData, request: gr.Request) -> Update:
+        """Do what a button of the dialog People asks."""
+
+        def act(user_id: int, payload: Payload) -> dict[str, object]:
+            return self._people.act(user_id, payload.mode, payload.text, away=is_away(request))
+
+        return await self._told(event, request, act)
+
     async def policy(self, event: gr.EventData, request: gr.Request) -> Update:
         """Change what judges and how strictly, or look at what was judged."""
 
         def change(user_id: int, payload: Payload) -> dict[str, object]:
             return self._safety.act(user_id, payload.mode, payload.text)
 
-        return await self._told(event, request, self._by_owner("safety", change))
+        return await self._told(event, request, self._by_owner("safety", change, request))
 
     async def model(self, event: gr.EventData, request: gr.Request) -> Update:
         """Load or unload a model, or keep the address of a server."""
@@ -88,7 +102,7 @@ class Panels:
         def change(user_id: int, payload: Payload) -> dict[str, object]:
             return self._models.act(user_id, payload.mode, payload.text)
 
-        return await self._told(event, request, self._by_owner("models", change))
+        return await self._told(event, request, self._by_owner("models", change, request))
 
     async def fetch(self, event: gr.EventData, request: gr.Request) -> Update:
         """Start, follow or stop a download, or keep the token for one."""
@@ -96,7 +110,7 @@ class Panels:
         def change(user_id: int, payload: Payload) -> dict[str, object]:
             return self._models.fetch(user_id, payload.mode, payload.text)
 
-        return await self._told(event, request, self._by_owner("models", change))
+        return await self._told(event, request, self._by_owner("models", change, request))
 
     async def inspect(self, event: gr.EventData, request: gr.Request) -> Update:
         """Show what a model is made of, or cut a text as it does."""
@@ -106,13 +120,13 @@ class Panels:
                 return self._inspector.play(payload.text)
             return self._inspector.value(payload.text)
 
-        return await self._told(event, request, self._by_owner("inspect", look))
+        return await self._told(event, request, self._by_owner("inspect", look, request))
 
     def _by_owner(
-        self, kind: str, change: Callable[[int, Payload], dict[str, object]]
+        self, kind: str, change: Callable[[int, Payload], dict[str, object]], request: gr.Request
     ) -> Callable[[int, Payload], dict[str, object]]:
         def checked(user_id: int, payload: Payload) -> dict[str, object]:
-            if user_id != OWNER_ID:
+            if user_id != OWNER_ID or is_away(request):
                 said = self._strings.say("panels.owner_only")
                 return {"kind": kind, "said": said, "tone": "error"}
             return change(user_id, payload)

@@ -23,9 +23,11 @@ def make_panels(services: Services) -> Panels:
     return Panels(services, templates, shell=Shell(services, templates))
 
 
-def fire(handler: Handler, data: object, user_id: int | None = 1) -> dict[str, Any]:
+def fire(
+    handler: Handler, data: object, user_id: int | None = 1, *, away: bool = False
+) -> dict[str, Any]:
     """The panes that one event painted. `user_id` is what the gateway would have set."""
-    scope = {} if user_id is None else {"corral_user": user_id}
+    scope = {} if user_id is None else {"corral_user": user_id, "corral_away": away}
     request = gr.Request(request=SimpleNamespace(scope=scope))  # type: ignore[arg-type]
     updates = asyncio.run(handler(gr.EventData(None, data), request))  # type: ignore[arg-type]
     skipped = gr.skip()

@@ -63,7 +63,7 @@ class Door:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http":
-            scope["corral_user"] = self.user_id
+            scope["corral_user"], scope["corral_away"] = self.user_id, False
             if find(scope["path"]) is None:
                 self.refused.append(scope["path"])
                 await send({"type": "http.response.start", "status": 404, "headers": []})
