@@ -54,9 +54,9 @@
     }
     if (!value.close) return false;
     dialog.close();
-    if (value.insert) {
+    if (value.insert || value.append) {
       const ask = document.getElementById('ask');
-      ask.value = value.insert;
+      ask.value = value.insert || [ask.value, value.append].filter(Boolean).join('\n\n');
       ask.dispatchEvent(new Event('input', { bubbles: true }));
       ask.focus();
     }
@@ -178,20 +178,20 @@
   const PART = 270000;
 
   function sendPart() {
-    const { file, name, place } = upload;
+    const { file, name, place, mode } = upload;
     const reader = new FileReader();
     upload.place += PART;
     reader.onload = () => {
-      const part = { upload: name, place: String(place), content: String(reader.result).split(',')[1] || '' };
+      const part = { upload: name, name: file.name, place: String(place), content: String(reader.result).split(',')[1] || '' };
       if (upload.place >= file.size) part.last = '1';
-      fire('desk', { mode: 'keep.part', text: JSON.stringify(part) });
+      fire('desk', { mode, text: JSON.stringify(part) });
     };
     reader.readAsDataURL(file.slice(place, place + PART));
   }
 
   dialog.addEventListener('change', (event) => {
-    if (event.target.id === 'import-file' && event.target.files.length) {
-      upload = { file: event.target.files[0], name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
+    if (event.target.type === 'file' && event.target.files.length) {
+      upload = { file: event.target.files[0], mode: event.target.dataset.mode, name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
       sendPart();
     }
     if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);

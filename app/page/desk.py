@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping
 from typing import Protocol
 
+from app.page.attach import AttachPanel
 from app.page.branches import BranchesPanel
 from app.page.compare import ComparePanel
 from app.page.keep import KeepPanel
@@ -23,6 +24,7 @@ from app.page.prompts import PromptsPanel
 from app.page.session import SessionPanel
 from app.page.templates import Templates
 from app.page.tokens import TokensPanel
+from app.page.uploads import Uploads
 from app.render import Renderer
 from app.services import Services
 
@@ -49,6 +51,7 @@ class Desk:
 
     def __init__(self, services: Services, templates: Templates) -> None:
         renderer = Renderer()
+        uploads = Uploads(services.settings.data / "incoming")
         self._dialogs: dict[str, Dialog] = {
             "session": SessionPanel(services, templates),
             "prompts": PromptsPanel(services, templates),
@@ -56,7 +59,8 @@ class Desk:
             "tokens": TokensPanel(services, templates),
             "compare": ComparePanel(services, templates, renderer),
             "opinions": OpinionsPanel(services, templates),
-            "keep": KeepPanel(services, templates, renderer),
+            "keep": KeepPanel(services, templates, renderer, uploads),
+            "attach": AttachPanel(services, templates, uploads),
             "keys": KeysPanel(templates),
             "branches": BranchesPanel(services, templates, renderer),
         }

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import json
-import time
 from collections.abc import Mapping
 
 from app import export
 from app.imports import MAX_BYTES, ImportInvalid, read
 from app.page.payload import Payload, PayloadInvalid
 from app.page.templates import Templates
+from app.page.uploads import Uploads
 from app.render import Renderer
 from app.services import Services
 from storage.export import FORMAT, VERSION
 from storage.records import Conflict, StorageError
 
-_OLD_SECONDS = 3600  # what was sent in parts and never finished
 _MAX_REPORTED = 500
 
 
 class KeepPanel:
     """Shows how the open conversation is kept; gives and takes files."""
 
-    def __init__(self, services: Services, templates: Templates, renderer: Renderer) -> None:
+    def __init__(
+        self, services: Services, templates: Templates, renderer: Renderer, uploads: Uploads
+    ) -> None:
         self._services = services
         self._templates = templates
         self._say = templates.strings.say
         self._renderer = renderer
-        self._incoming = services.settings.data / "incoming"
+        self._uploads = uploads
 
     def view(self, user_id: int, payload: Payload) -> dict[str, object]:
         """The conversation's own part, if one is open, then files in and out."""
@@ -90,25 +89,9 @@ class KeepPanel:
 
     def _part(self, user_id: int, fields: Mapping[str, str]) -> dict[str, object]:
         """Take one part of a file; with the last one, enter what it holds and report."""
-        name, place = fields.get("upload", ""), fields.get("place", "")
-        if not (name.isalnum() and name.isascii() and 16 <= len(name) <= 64 and place.isdigit()):
-            raise PayloadInvalid("part")
-        try:
-            content = base64.b64decode(fields.get("content", ""), validate=True)
-        except binascii.Error as error:
-            raise PayloadInvalid("content") from error
-        self._incoming.mkdir(mode=0o700, exist_ok=True)
-        self._sweep()
-        path = self._incoming / f"{user_id}-{name}"
-        with path.open("ab" if int(place) else "wb") as file:
-            file.write(content)
-        if path.stat().st_size > MAX_BYTES:
-            path.unlink()
-            return {"said": self._say("import.too_big"), "tone": "error"}
-        if "last" not in fields:
-            return {"taken": name, "quiet": True}
-        whole = path.read_bytes()
-        path.unlink()
+        whole = self._uploads.take(user_id, fields, max_bytes=MAX_BYTES)
+        if whole is None:
+            return {"taken": fields["upload"], "quiet": True}
         return self._imported(user_id, whole)
 
     def _imported(self, user_id: int, content: bytes) -> dict[str, object]:
@@ -139,8 +122,3 @@ class KeepPanel:
         html = self._templates.render("import_report", rows=rows[:_MAX_REPORTED])
         said = self._say("import.done", entered=num_entered, all=len(rows))
         return {"into": "import-report", "html": html, "said": said, "tone": "info"}
-
-    def _sweep(self) -> None:
-        for path in self._incoming.iterdir():
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
-                path.unlink(missing_ok=True)

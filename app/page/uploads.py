@@ -1,0 +1,53 @@
+"""Files that come up in parts, because one request carries a megabyte at most."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.page.payload import PayloadInvalid
+
+_OLD_SECONDS = 3600  # what was begun and never finished
+
+
+class Uploads:
+    """Collects parts in a private folder. One user never reaches another's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def take(self, user_id: int, fields: Mapping[str, str], *, max_bytes: int) -> bytes | None:
+        """Keep a part; with the last one, the whole file. None while it is not whole.
+
+        Raises `PayloadInvalid`, also for a file above `max_bytes`.
+        """
+        name, place = fields.get("upload", ""), fields.get("place", "")
+        whole = name.isalnum() and name.isascii() and 16 <= len(name) <= 64
+        if not whole or not (place.isascii() and place.isdigit()):
+            raise PayloadInvalid("part")
+        try:
+            content = base64.b64decode(fields.get("content", ""), validate=True)
+        except binascii.Error as error:
+            raise PayloadInvalid("content") from error
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._sweep()
+        path = self._folder / f"{user_id}-{name}"
+        with path.open("ab" if int(place) else "wb") as file:
+            file.write(content)
+        if path.stat().st_size > max_bytes:
+            path.unlink()
+            raise PayloadInvalid("size")
+        if "last" not in fields:
+            return None
+        try:
+            return path.read_bytes()
+        finally:
+            path.unlink()
+
+    def _sweep(self) -> None:
+        for path in self._folder.iterdir():
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                path.unlink(missing_ok=True)
