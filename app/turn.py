@@ -13,8 +13,6 @@ from dataclasses import asdict, dataclass, field
 from threading import Event
 from typing import Literal, TypeVar
 
-import psutil
-
 from app.context import Fitted, Overflow, fit, own_ids, reserved, with_draft
 from app.judging import code_decision, judged_prompt, judged_reply
 from app.parts import Part, PartCancelled
@@ -106,6 +104,7 @@ class _Draft:
     blocked: bool = False
     shown: str = ""
     withheld: str = ""
+    memory_bytes: int = 0  # held on the model's device; 0 where the engine cannot say
 
 
 def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
@@ -130,6 +129,7 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
             engine = yield from _awaited(means.engine, cancel)
             info = engine.info()
             yield from _write(task, means.store, ahead.chunks(engine), guard, draft)
+            draft.memory_bytes = int(getattr(engine, "held_bytes", 0))
             status = _status(draft, means.closing)
     except PartCancelled:
         status = "interrupted" if means.closing.is_set() else "stopped"
@@ -335,5 +335,5 @@ def _generation(
         token_ids=() if draft.blocked else (*draft.given, *draft.ids),
         system_prompt=draft.system_prompt,
         num_given=0 if draft.blocked else len(draft.given),
-        memory_bytes=psutil.Process().memory_info().rss,
+        memory_bytes=draft.memory_bytes,
     )

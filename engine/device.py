@@ -75,6 +75,15 @@ def free_bytes(device: torch.device) -> int:
     return available
 
 
+def held_bytes(device: torch.device) -> int:
+    """Memory that this process holds on `device`, in bytes; all of its own on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.memory_reserved(device))
+    if device.type == "mps":
+        return int(torch.mps.driver_allocated_memory())
+    return int(psutil.Process().memory_info().rss)
+
+
 def total_bytes(device: torch.device) -> int:
     """Memory of `device` altogether, in bytes."""
     if device.type == "cuda":

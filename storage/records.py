@@ -171,7 +171,7 @@ class Generation:
     at: int = 0
     system_prompt: str = ""  # as the model read it
     num_given: int = 0  # of `token_ids`, those taken over from another version
-    memory_bytes: int = 0  # of the process when the run ended
+    memory_bytes: int = 0  # held on the model's device when the run ended; 0: not known
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class SessionChart:
-    """Speed and memory, one point an answer; None without at least two."""
+    """Speed and memory, one point an answer. `memory` is None where no engine told it."""
 
     speed: Line
-    memory: Line
+    memory: Line | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,16 @@ class Bar:
 
 
 def session_chart(runs: Sequence[Generation]) -> SessionChart | None:
-    """The chart of these runs, oldest first."""
+    """The chart of these runs, oldest first; None for less than two."""
     measured = [run for run in runs if run.tokens_per_second]
     if len(measured) < 2:
         return None
     speeds = [run.tokens_per_second for run in measured]
     bytes_used = [float(run.memory_bytes) for run in measured]
+    highest = max(bytes_used)
     return SessionChart(
         _line(speeds, f"{max(speeds):.1f}", f"{speeds[-1]:.1f}"),
-        _line(bytes_used, size(int(max(bytes_used))), size(int(bytes_used[-1]))),
+        _line(bytes_used, size(int(highest)), size(int(bytes_used[-1]))) if highest else None,
     )
 
 

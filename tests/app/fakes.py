@@ -42,6 +42,7 @@ class TellingEngine:
     hold: Event | None = None
     prompts: list[Prompt] = field(default_factory=list)
     closed: bool = False
+    held_bytes: int = 3 << 20
     forgotten: list[str] = field(default_factory=list)
 
     def stream(

@@ -57,6 +57,7 @@ def test_the_same_tokens_come_again_also_after_earlier_turns(
     for reply in (first, second):
         found = compared(engine, before(bench, reply), reply, cancel=Event())
         assert (found.state, found.num_same) == ("same", len(reply.generations[-1].token_ids))
+        assert reply.generations[-1].memory_bytes > 1 << 20  # a process with torch in it
 
 
 def test_the_first_token_that_differs_is_named_with_its_margin(

@@ -224,7 +224,7 @@ def test_the_instructions_are_what_the_model_reads_and_what_is_kept(store: Store
     assert engine.prompts[-1].messages[0] == told
     (run,) = bench.stored(turn).reply.generations
     assert run.system_prompt == told["content"]
-    assert run.memory_bytes > 1 << 20
+    assert run.memory_bytes == engine.held_bytes
 
 
 def test_a_conversation_that_may_lose_nothing_ends_with_its_reason(store: Store) -> None:

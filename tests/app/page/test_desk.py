@@ -19,6 +19,7 @@ from app.strings import Strings
 from storage.records import NotFound
 from tests.app.house import make_services
 from tests.app.panel_events import fire, make_panels
+from tests.storage.make import add_user
 
 GUEST = 2
 
@@ -26,11 +27,7 @@ GUEST = 2
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[Services]:
     services = make_services(tmp_path)
-    services.store._writer.call(
-        lambda db: db.execute(
-            "INSERT INTO user (id, name, role, created_at) VALUES (2, 'guest', 'guest', 0)"
-        )
-    )
+    add_user(services.store, "guest")
     services.load()
     yield services
     services.close()
