@@ -105,6 +105,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--raw", action="store_true", help="continue the prompt itself, without the chat format")
+    add("--infill", action="store_true", help="write what stands at <FILL_ME> in the prompt")
     add("--greedy", action="store_true", help="always the most likely token")
     add("--seed", type=int, help="the same seed gives the same reply")
     add("--max-new-tokens", type=int, default=Sampling().max_new_tokens, metavar="N")

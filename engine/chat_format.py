@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from engine import layouts
+from engine import infill, layouts
 from engine.base import Message
 from engine.layouts import Control, Layout, Piece, Reply
 from engine.tokenizer import Tokenizer, read_json
@@ -240,6 +240,8 @@ def _end_ids(folder: Path, config: Mapping[str, Any], tokenizer: Tokenizer) -> s
     for source in (config, read_json(folder / "generation_config.json")):
         given = source.get("eos_token_id")
         ends |= {id for id in (given if isinstance(given, list) else [given]) if type(id) is int}
+    if (filled := tokenizer.special_id(infill.END)) is not None:
+        ends.add(filled)
     return ends
 
 

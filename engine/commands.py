@@ -34,6 +34,7 @@ from engine.catalog import (
     resolve,
 )
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
+from engine.infill import infill_ids
 from engine.stores import find
 from engine.usual import usual_sampling
 
@@ -86,8 +87,8 @@ def _sampling(options: argparse.Namespace, folder: Path) -> Sampling:
 
 def _prompt(options: argparse.Namespace) -> Prompt:
     if options.messages is not None:
-        if options.raw:
-            raise PromptEmpty("--raw continues a text: give it with --prompt, not --messages.")
+        if options.raw or options.infill:
+            raise PromptEmpty("--raw and --infill take a text: give it with --prompt.")
         messages = read_messages(options.messages)
         if messages[-1]["role"] == "assistant":
             return Prompt(messages=messages[:-1], reply_prefix=messages[-1]["content"])
@@ -95,6 +96,8 @@ def _prompt(options: argparse.Namespace) -> Prompt:
     text = sys.stdin.read() if options.prompt == "-" else options.prompt
     if not text.strip():
         raise PromptEmpty("The prompt is empty: write something after --prompt.")
+    if options.infill:
+        return Prompt(ids=infill_ids(_opened(options).tokenizer, text))
     if options.raw:
         return Prompt(text=text)
     message: Message = {"role": "user", "content": text}

@@ -35,6 +35,8 @@ _LLAMA3_NUM_SPECIAL = 256
 # sentencepiece_model.proto: ModelProto.pieces = 1, .normalizer_spec = 3;
 # SentencePiece.piece = 1, .type = 3; NormalizerSpec.add_dummy_prefix = 3
 _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 2, 3, 4, 6
+# Code Llama's markers for filling gaps, which its file lists as ordinary pieces.
+_INFILL = frozenset({"▁<PRE>", "▁<SUF>", "▁<MID>", "▁<EOT>"})
 _NO_DUMMY_PREFIX = bytes([3 << 3 | 2, 2, 3 << 3, 0])  # a repeated sub-message is merged
 
 
@@ -65,7 +67,8 @@ def read_sentencepiece(content: bytes) -> Vocabulary:
         written = byte_of(piece) if kind == _BYTE else piece.replace("▁", " ").encode()
         if kind == _UNKNOWN:
             unknown_id = id
-        if kind in (_UNKNOWN, _CONTROL) or (kind == _USER_DEFINED and is_marker(piece)):
+        marker = piece in _INFILL or (kind == _USER_DEFINED and is_marker(piece))
+        if kind in (_UNKNOWN, _CONTROL) or marker:
             controls[piece] = id
             written = written if kind == _USER_DEFINED else b""
         pieces.append(written or b"")
