@@ -28,6 +28,8 @@ from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
+from engine.kept_files import MEMORY_ONLY, remove_kept
+from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
 from safety.policy import Policy
 from storage.records import OWNER_ID, Conversation, StorageError, Turn
@@ -35,6 +37,8 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from app.doors import Doors
+
+KEPT_FOLDER = "kept"  # in the data folder: keys and values of conversations
 
 log = logging.getLogger("corral.services")
 
@@ -99,10 +103,9 @@ class Services:
         """Begin to load the guard and the engine, and to look after the data."""
         self.guard.start()
         self.engine.start()
-        trash_days = self.settings.trash_days
         self._upkeep = start_upkeep(
             self.store,
-            trash_days=trash_days,
+            purge_trash=self.purge_trash,
             keep_days=lambda: self.guarding.keep_days,
             end_guests=self.end_guests,
             closing=self.closing,
@@ -119,6 +122,7 @@ class Services:
             instructions=instructions(conversation.system_prompt, choices, self.library),
             overflow=choices.overflow,
             keeps_withheld=self.guarding.keep_days > 0,
+            memory_only=self.store.people.role(user_id) == "guest",
         )
 
     def policy(self, user_id: int) -> Policy:
@@ -224,9 +228,7 @@ class Services:
             for key in self.jobs.running_keys(user_id):
                 self.jobs.stop(user_id, key)
             self.store.remove_person(user_id)
-            engine = self.engine.peek()
-            if engine is not None:
-                engine.forget(f"{MEMORY_ONLY}user-{user_id}")
+            self.forget(f"user-{user_id}")
 
     def purge(self, user_id: int, key: str) -> Sequence[Path]:
         """Remove a conversation for good, its keys and values too; the backups that still hold it.
@@ -235,20 +237,21 @@ class Services:
         """
         self.jobs.stop(user_id, key)
         backups = self.store.purge(user_id, key)
-        self._forget(user_id, key)
+        self.forget(cache_scope(user_id, key))
         return backups
 
     def purge_trash(self) -> None:
         """Remove for good what has lain in the trash for long, its keys and values too. Blocks."""
         for user_id, key in self.store.purge_trash(older_than_days=self.settings.trash_days):
-            self._forget(user_id, key)
+            self.forget(cache_scope(user_id, key))
 
-    def _forget(self, user_id: int, key: str) -> None:
-        """Remove the keys and values of a conversation, whichever model they are of."""
+    def forget(self, scope: str) -> None:
+        """Remove keys and values of a conversation or a user, whichever model they are of."""
         engine = self.engine.peek()
         if engine is not None:
-            engine.forget(cache_scope(user_id, key))
-        remove_kept(self.settings.data / KEPT_FOLDER, cache_scope(user_id, key))
+            engine.forget(scope)
+            engine.forget(MEMORY_ONLY + scope)
+        remove_kept(self.settings.data / KEPT_FOLDER, scope)
 
     def close(self) -> None:
         """End running turns (what they wrote is kept), free the device, close the store.
