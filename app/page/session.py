@@ -109,6 +109,9 @@ class SessionPanel:
         store, choices = self._services.store, form.choices
         if choices.preset != OWN:
             choices = replace(choices, values={})
+        known = dict(personas(self._services, self._strings.language, user_id))
+        if known.get(choices.persona) != form.system_prompt:  # its words were changed by hand
+            choices = replace(choices, persona="")
         form = replace(form, choices=choices)
         if payload.key:
             store.choose(

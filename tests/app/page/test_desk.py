@@ -115,6 +115,14 @@ def test_settings_without_a_conversation_begin_one(services: Services) -> None:
         services.store.conversation(1, value["open"])
 
 
+def test_a_persona_whose_words_were_changed_is_one_no_longer(services: Services) -> None:
+    editor = next(one for one in services.library.personas if one.name == "Editor")
+    for text, name in ((editor.text, "Editor"), (editor.text + " Now.", "")):
+        fields = {"system_prompt": text, "persona_name": "Editor"}
+        value = desk(services, 1, "session.save", fields=fields)
+        assert services.store.conversation(1, value["open"]).choices.get("persona", "") == name
+
+
 def test_only_the_owner_changes_the_model_by_comparing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
