@@ -28,7 +28,6 @@ from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
-from engine.kept_files import MEMORY_ONLY, remove_kept
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
 from safety.policy import Policy
@@ -37,8 +36,6 @@ from storage.store import Store
 
 if TYPE_CHECKING:
     from app.doors import Doors
-
-KEPT_FOLDER = "kept"  # in the data folder: keys and values of conversations
 
 log = logging.getLogger("corral.services")
 
@@ -122,7 +119,7 @@ class Services:
             instructions=instructions(conversation.system_prompt, choices, self.library),
             overflow=choices.overflow,
             keeps_withheld=self.guarding.keep_days > 0,
-            memory_only=self.store.people.role(user_id) == "guest",
+            memory_only=self.store.people.is_guest(user_id),
         )
 
     def policy(self, user_id: int) -> Policy:

@@ -54,13 +54,13 @@ def load_chosen(
     """
     classifier, rules = load_parts(folder)
     if chosen == BUILT_IN:
-        panel = Panel([classifier, *rules], run)
+        panel = Panel([classifier, rules], run)
         prove(panel)
         return panel
     guard = _open(chosen, read, own, key)
     prove(guard, _probes_for(guard))
     both = Panel([classifier, guard], run, combine=combine, timeout_seconds=_JUDGES_SECONDS)
-    panel = Panel([both, *rules], timeout_seconds=2 * _JUDGES_SECONDS)
+    panel = Panel([both, rules], timeout_seconds=2 * _JUDGES_SECONDS)
     prove(panel)
     return panel
 

@@ -19,14 +19,14 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from safety.base import Guard, GuardBroken, GuardMissing, Verdict
+from safety.base import Guard, GuardBroken, GuardMissing, Side, Verdict
 from safety.categories import CATEGORIES, HAZARDS
 from safety.ngram_model import NgramConfig, NgramModel, Scores
 
@@ -103,7 +103,9 @@ class BundledGuard:
         self._config = config
         self._ngrams = ngrams
         self._encoder = encoder
-        self.computes = encoder is not None  # by torch: see `Panel`
+        # By torch, see `Panel`; replies are read by n-grams alone.
+        sides: tuple[Side, ...] = ("prompt",)
+        self.computes: Collection[Side] = sides if encoder is not None else ()
         self._remembered: OrderedDict[Hashable, Scores] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -2,8 +2,8 @@
 
 Each judgement of each guard runs on a thread of its own under a time limit, so that a guard which
 hangs, raises or answers nonsense ends in a failed verdict that says why; a policy blocks that.
-`run` is how work reaches the device's compute thread (`LocalEngine.aside`): a guard that says
-`computes` is judged there, the others, and all without `run`, on the judgement's thread.
+`run` is how work reaches the device's compute thread (`LocalEngine.aside`): a guard that
+`computes` a side of the talk is asked there, all others on the judgement's own thread.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from safety.base import Guard, Verdict
+from safety.base import Guard, Side, Verdict
 from safety.categories import is_category
 
 Combine = Literal["any", "weighted", "cascade"]
@@ -71,7 +71,8 @@ class Panel:
 
     def _ask(self, index: int, prompt: str, reply: str | None) -> Verdict:
         guard = self.guards[index]
-        run = self._run if getattr(guard, "computes", False) else None
+        side: Side = "prompt" if reply is None else "reply"
+        run = self._run if side in getattr(guard, "computes", ()) else None
         started = time.perf_counter()
         answers: list[Verdict] = []
 

@@ -53,7 +53,7 @@ class Labels:
 class SequenceGuard:
     """A sequence classifier with its label map. Safe to call from several threads."""
 
-    computes = True  # by torch: see `Panel`
+    computes = ("prompt", "reply")  # by torch: see `Panel`
 
     def __init__(self, model: Any, tokenizer: Any, labels: Labels, *, name: str) -> None:
         self.name = name

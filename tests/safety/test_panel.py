@@ -126,7 +126,7 @@ def test_work_goes_through_the_compute_thread():
 
     guard = WordGuard("bad")
     assert Panel([guard], run).judge("a bad word").score == 1.0
-    guard.computes = True
+    guard.computes = ("prompt",)
     assert Panel([guard], run).judge("a bad word").score == 1.0
     assert names == ["compute"]
 
@@ -136,7 +136,7 @@ def test_a_compute_thread_that_refuses_is_a_failure():
         raise RuntimeError("closed")
 
     guard = WordGuard("bad")
-    guard.computes = True
+    guard.computes = ("prompt",)
     assert Panel([guard], run).judge("text").failed
 
 
