@@ -283,14 +283,19 @@ def _asked(prompt: Prompt) -> Mapping[str, object]:
 
 
 def _beyond_standard(sampling: Sampling, *, continues: bool) -> dict[str, object]:
-    """Fields that OpenAI does not have, where they say something."""
-    fields: dict[str, object] = {}
-    if sampling.top_k:
+    """Fields that OpenAI does not have.
+
+    Said also where they change nothing, because servers have defaults of their own:
+    llama-cpp-python's penalizes repetition by 1.1.
+    """
+    penalty = sampling.repetition_penalty
+    fields: dict[str, object] = {
+        "min_p": sampling.min_p,
+        "repetition_penalty": penalty,  # vLLM, SGLang
+        "repeat_penalty": penalty,  # llama.cpp
+    }
+    if sampling.top_k:  # servers do not agree on how to say "all": 0 or -1
         fields["top_k"] = sampling.top_k
-    if sampling.min_p:
-        fields["min_p"] = sampling.min_p
-    if sampling.repetition_penalty != 1.0:
-        fields["repetition_penalty"] = fields["repeat_penalty"] = sampling.repetition_penalty
     if continues:
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
     return fields

@@ -108,6 +108,7 @@ def test_what_is_asked_is_what_was_chosen(make: Make, state: ServerState) -> Non
             "presence_penalty": 0.25,
             "logit_bias": {"5": -3.0},
             "top_k": 40,
+            "min_p": 0.0,
             "repetition_penalty": 1.1,
             "repeat_penalty": 1.1,
         }
