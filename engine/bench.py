@@ -87,7 +87,7 @@ def run_bench(
     load_seconds = time.perf_counter() - began
     num_prompt = min(num_prompt, llama.cache_shape.context_length - num_new - 1)
     _settle(llama, pace)
-    rounds = [_round(llama, num_prompt, num_new) for _ in range(_ROUNDS)]
+    rounds = [measure(llama, num_prompt, num_new) for _ in range(_ROUNDS)]
     return {
         "model": shape_name or weights.name,
         "device": device_name(chosen),
@@ -119,8 +119,8 @@ def _settle(llama: Llama, pace: Pace) -> None:
     torch.set_num_threads(pace.threads)
 
 
-def _round(llama: Llama, num_prompt: int, num_new: int) -> tuple[float, float]:
-    """Prefill and decode rates in tokens per second."""
+def measure(llama: Llama, num_prompt: int, num_new: int) -> tuple[float, float]:
+    """Prefill and decode rates of one row, in tokens per second."""
     slot = Slot(llama.cache_shape, stretch=llama.stretch(num_prompt + num_new))
     llama.make_room(slot, num_prompt + num_new)
     ids = [(7919 * at) % llama.config.vocab_size for at in range(num_prompt)]

@@ -74,6 +74,8 @@ INLINE void float_tile(const Matrix *m, int64_t row, Activations a, int64_t at, 
     for (int64_t k = 0; k < m->width; k += LANES)
         for (int r = 0; r < TILE; r++) {
             Floats w = load_either(m->weight, (row + r) * m->width + k, wide);
+            __builtin_prefetch((const char *)m->weight +
+                               ((row + TILE + r) * m->width + k) * (wide ? 4 : 2));
             for (int i = 0; i < num; i++) sum[i][r] += w * load(x + i * m->width + k);
         }
     for (int i = 0; i < num; i++)
@@ -88,11 +90,13 @@ INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, c
     const int8_t *x = a.values + at * m->width;
     const float *scale = a.scale + at * (m->width / GROUP), *row_scale = m->scale;
     for (int64_t g = 0; g < m->width / GROUP; g++)
-        for (int r = 0; r < TILE; r++)
+        for (int r = 0; r < TILE; r++) {
+            __builtin_prefetch(w + (r + TILE) * m->width + g * GROUP); /* the tile after this one */
             for (int i = 0; i < num; i++) {
                 Parts dot = dot8(w + r * m->width + g * GROUP, x + i * m->width + g * GROUP);
                 sum[i][r] += __builtin_convertvector(dot, Sums) * scale[i * (m->width / GROUP) + g];
             }
+        }
     for (int i = 0; i < num; i++)
         for (int r = 0; r < TILE; r++) {
             float whole = 0;
