@@ -135,8 +135,8 @@ class Job:
             self._texts = [text]
             return replace(self._view, text=text)
 
-    async def follow(self, rate_hz: float = 20.0) -> AsyncIterator[JobView]:
-        """Yield views as they change, at most `rate_hz` a second, until the turn has ended.
+    async def follow(self, rate_hz: Callable[[], float] = lambda: 20.0) -> AsyncIterator[JobView]:
+        """Yield views as they change, at most `rate_hz()` a second, until the turn has ended.
 
         The first change after a pause is seen at once; the last view has phase "ended".
         """
@@ -150,7 +150,7 @@ class Job:
                 yield view
                 if view.phase == "ended":
                     return
-                await asyncio.sleep(1.0 / rate_hz)
+                await asyncio.sleep(1.0 / rate_hz())
                 await changed.wait()
         finally:
             with self._lock:

@@ -29,9 +29,17 @@
     refreshing = setTimeout(() => fire('listing'), 250);
   }
 
+  /* Between two of Gradio's streams an event can get lost: one that nothing answers is sent again. */
+  let watching = 0;
+  function insist(name, data, left = 3) {
+    clearTimeout(watching);
+    fire(name, data);
+    if (left) watching = setTimeout(() => insist(name, data, left - 1), 5000);
+  }
+
   function connect({ trigger }) {
     state.trigger = trigger;
-    fire('view', { key: state.key || null });
+    insist('view', { key: state.key || null });
   }
 
   // -- painting ------------------------------------------------------------------------------
@@ -105,6 +113,7 @@
     },
 
     window(root, value) {
+      clearTimeout(watching);
       const scroll = byId('scroll');
       const moved = value.key !== state.key;
       const fromEnd = scroll.scrollHeight - scroll.scrollTop;
@@ -121,14 +130,15 @@
     },
 
     live(root, value) {
+      clearTimeout(watching);
       if (value.ended) { // the window takes over, in one piece
-        if (value.reply === state.live) fire('view', { key: state.key || null });
+        if (value.reply === state.live) insist('view', { key: state.key || null });
         return;
       }
       if (value.reply) {
         const first = value.reply !== state.live;
         grow(root, value);
-        if (first) fire('follow', { key: value.key, id: value.reply });
+        if (first) insist('follow', { key: value.key, id: value.reply });
       } else {
         const ended = state.live;
         // The whole reply stands in the window, which is painted in the same round.
@@ -448,7 +458,7 @@
     keepDraft();
     drawer(false);
     state.last = WINDOW;
-    fire('view', { key: key || null, id: id || null, last: WINDOW });
+    insist('view', { key: key || null, id: id || null, last: WINDOW });
   }
 
   /* The list has ROW pixels a row; the server sends those around the ones in view. */

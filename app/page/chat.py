@@ -197,7 +197,7 @@ class Chat:
         reply_id = payload.id or 0
         if job is not None:
             live, reply_id = LiveRendering(self._renderer), job.reply_id
-            async for view in job.follow(self._services.jobs.rate_hz()):
+            async for view in job.follow(self._services.jobs.rate_hz):
                 if not self._viewers.is_latest(page, ticket):
                     return
                 if view.phase != "ended":

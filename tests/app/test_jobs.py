@@ -44,7 +44,7 @@ def ended(job: Job) -> JobView:
 
 def followed(job: Job) -> list[JobView]:
     async def follow() -> list[JobView]:
-        return [view async for view in job.follow(rate_hz=500)]
+        return [view async for view in job.follow(lambda: 500.0)]
 
     return asyncio.run(follow())
 

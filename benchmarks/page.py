@@ -1,0 +1,236 @@
+"""What the page costs, and how soon it shows: `python -m benchmarks.page [--json]`.
+
+Server cost of one streamed update with 10, 100 and 1,000 messages before it (CPU time of the
+process while a browser follows a scripted answer, less that of the same answer with nobody there);
+the time to open each of these chats; how long after the gate released them the first words are in
+the browser's document; how often each of n followers is served; and the search as the page asks
+for it, over 200,000 messages. Wants an otherwise idle machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import random
+import statistics
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.served import page_at, served
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from app.services import Services
+    from storage.connection import Database
+
+SIZES = (10, 100, 1_000)
+NUM_TOKENS, SECONDS_PER_TOKEN = 400, 0.025  # an answer of ten seconds
+FOLLOWERS = (1, 5, 20)
+NUM_SEARCHED, NUM_SEARCHES = 200_000, 200
+WORDS = ("llama", "alpaca", "grass", "hill", "wool", "river", "stone", "cloud", "美洲驼", "草地")
+
+# When the page shows the first words: noted by the browser itself, on the same machine's clock.
+_NOTE_FIRST_WORDS = """() => { window.shown = 0; new MutationObserver(() => {
+  const md = document.querySelector('#live .md');
+  if (md && md.textContent && !window.shown) window.shown = Date.now(); })
+  .observe(document.getElementById('live'),
+  {childList: true, subtree: true, characterData: true}); }"""
+
+
+def scripted(services: Services) -> None:
+    """An engine that writes at a steady pace and a guard that costs next to nothing."""
+    from app.parts import Part
+    from engine.scripted import ScriptedEngine
+    from safety.base import Verdict
+
+    reply = " ".join(f"word{n}" for n in range(NUM_TOKENS))
+    engine = ScriptedEngine([reply], seconds_per_token=SECONDS_PER_TOKEN, context_length=1 << 20)
+    guard = SimpleNamespace(name="none", version="1", judge=lambda prompt, reply=None: Verdict(0.0))
+    services.engine.replace(lambda: engine)
+    services.guard.replace(lambda: guard)
+    for part in (services.engine, services.guard):
+        assert isinstance(part, Part)
+        part.wait(services.closing)
+
+
+def chat_of(services: Services, num_messages: int) -> str:
+    """A conversation with so many messages; its key."""
+    at = int(time.time() * 1000)
+    messages = [
+        {
+            "id": n,
+            "parent": n - 1 or None,
+            "role": "user" if n % 2 else "assistant",
+            "status": "done",
+            "content": " ".join(random.choices(WORDS, k=120)),
+            "created_at": at,
+        }
+        for n in range(1, num_messages + 1)
+    ]
+    document = {"title": f"{num_messages} messages", "messages": messages}
+    return services.store.add_document(1, document).key
+
+
+def alone(services: Services, key: str) -> float:
+    """CPU seconds of an answer that nobody follows."""
+    from app.jobs import Send
+
+    leaf = services.store.conversation(1, key).active_leaf_id
+    begin = time.process_time()
+    job = services.jobs.start(1, Send(key, leaf, "go", f"alone{time.time_ns()}"))
+    while job.view().phase != "ended":
+        time.sleep(0.2)
+    return time.process_time() - begin
+
+
+def followed(services: Services, page: Page, key: str) -> dict[str, float]:
+    """Open a chat in the browser, have it answered, and measure both."""
+    from app.jobs import Job
+
+    views = 0
+    view = Job.view
+
+    def counted(job: Job) -> Any:
+        nonlocal views
+        views += 1
+        return view(job)
+
+    page.click("[data-act=new]")
+    page.wait_for_selector("#window .empty")
+    row = f"#listing [data-act=open][data-key='{key}']"
+    opened = page.evaluate(
+        """([row, key]) => new Promise((done) => { const begin = performance.now();
+        document.querySelector(row).click(); const look = () => {
+        if (location.search.includes(key) && document.querySelector('#window .turn'))
+        done(performance.now() - begin); else requestAnimationFrame(look); }; look(); })""",
+        [row, key],
+    )
+    page.evaluate(_NOTE_FIRST_WORDS)
+    page.fill("#ask", "go")
+    Job.view = counted  # type: ignore[method-assign,assignment]
+    begin = time.process_time()
+    page.press("#ask", "Enter")
+    while (job := services.jobs.running(1, key)) is None:
+        time.sleep(0.005)
+    page.wait_for_function("() => !document.body.matches('.answering, .sending')", timeout=120_000)
+    seconds = time.process_time() - begin
+    Job.view = view  # type: ignore[method-assign]
+    assert isinstance(job, Job)
+    shown = page.evaluate("window.shown") / 1000
+    return {
+        "open_milliseconds": opened,
+        "cpu_seconds": seconds,
+        "num_updates": views,
+        "first_words_milliseconds": 1000 * (shown - job.view().released_at),
+    }
+
+
+def rates(services: Services) -> dict[int, float]:
+    """Updates a second that each of n followers of one answer gets."""
+    from app.jobs import Send
+
+    async def follow_all(job: Any, count: int) -> float:
+        async def one() -> int:
+            return sum([1 async for _ in job.follow(services.jobs.rate_hz)])
+
+        begin = time.perf_counter()
+        seen = await asyncio.gather(*(one() for _ in range(count)))
+        return statistics.mean(seen) / (time.perf_counter() - begin)
+
+    found = {}
+    for count in FOLLOWERS:
+        job = services.jobs.start(1, Send(None, None, "go", f"rate{count}"))
+        found[count] = asyncio.run(follow_all(job, count))
+    return found
+
+
+def search(services: Services) -> float:
+    """Milliseconds (95th percentile) of a search by the page's own handler."""
+    from app.page.conversations import ConversationList
+    from app.page.payload import Payload
+    from app.page.templates import Templates
+    from app.strings import Strings
+
+    services.store._writer.call(_fill)
+    listing = ConversationList(services, Templates(Strings.load("en")))
+    queries = [" ".join(random.sample(WORDS, k=random.choice((1, 2)))) for _ in range(NUM_SEARCHES)]
+
+    async def timed(query: str) -> float:
+        begin = time.perf_counter()
+        await listing.value(1, Payload(query=query))
+        return 1000 * (time.perf_counter() - begin)
+
+    async def all_of_them() -> list[float]:
+        return [await timed(query) for query in queries]
+
+    return statistics.quantiles(asyncio.run(all_of_them()), n=20)[-1]
+
+
+def _fill(db: Database) -> None:
+    """200 messages in each of 1,000 conversations, as the search index keeps them."""
+    from storage.text import search_body
+
+    for number in range(NUM_SEARCHED // 200):
+        db.execute(
+            "INSERT INTO conversation (key, user_id, title, created_at, updated_at) "
+            "VALUES (?, 1, ?, 0, ?)",
+            (f"s{number}", f"Talk {number}", number),
+        )
+        conversation_id = db.execute("SELECT last_insert_rowid()").fetchone()[0]
+        for _ in range(200):
+            text = " ".join(random.choices(WORDS, k=20)) + f" {random.random()}"
+            db.execute(
+                "INSERT INTO message (user_id, conversation_id, role, status, content, created_at, "
+                "updated_at) VALUES (1, ?, 'user', 'done', ?, 0, 0)",
+                (conversation_id, text),
+            )
+            db.execute(
+                "INSERT INTO search_entry (user_id, conversation_id, message_id, body, at) "
+                "VALUES (1, ?, last_insert_rowid(), ?, 0)",
+                (conversation_id, search_body(text)),
+            )
+
+
+def measure() -> dict[str, Any]:
+    """All figures of this machine."""
+    random.seed(1)
+    with served() as (services, site):
+        scripted(services)
+        keys = {size: chat_of(services, size) for size in SIZES}
+        quiet = statistics.median(alone(services, chat_of(services, 10)) for _ in range(3))
+        with page_at(site.entrance.url()) as page:
+            found = {size: followed(services, page, keys[size]) for size in SIZES}
+        for row in found.values():
+            spent = row.pop("cpu_seconds") - quiet
+            row["milliseconds_per_update"] = 1000 * spent / row["num_updates"]
+        return {
+            "chats": found,
+            "updates_a_second": rates(services),
+            "search_p95_milliseconds": search(services),
+        }
+
+
+def main() -> None:
+    """Print the figures as a table or as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    figures = measure()
+    if parser.parse_args().json:
+        print(json.dumps(figures))
+        return
+    print("messages  ms/update  updates  open ms  first words ms")
+    for size, row in figures["chats"].items():
+        print(
+            f"{size:8,}  {row['milliseconds_per_update']:9.2f}  {row['num_updates']:7.0f}"
+            f"  {row['open_milliseconds']:7.0f}  {row['first_words_milliseconds']:14.0f}"
+        )
+    for count, rate in figures["updates_a_second"].items():
+        print(f"{count:2} followers: {rate:.1f} updates a second each")
+    print(f"search, p95 over {NUM_SEARCHED:,}: {figures['search_p95_milliseconds']:.1f} ms")
+
+
+if __name__ == "__main__":
+    main()
