@@ -17,6 +17,7 @@ from app.context import Fitted, Overflow, fit, own_ids, reserved, with_draft
 from app.judging import code_decision, judged_prompt, judged_reply
 from app.parts import Part, PartCancelled
 from engine.base import Chunk, Engine, EngineInfo, Prompt, Sampling, Statistics
+from engine.kept_files import MEMORY_ONLY
 from safety.base import Guard
 from safety.gate import Check, Gate, Mode, Release
 from safety.policy import Decision, Policy
@@ -82,6 +83,7 @@ class Task:
     begun: Begun | None = None
     override: bool = False  # somebody asked to see what the guard had stopped: warn instead
     keeps_withheld: bool = False
+    memory_only: bool = False  # a guest's: nothing computed from it is written to the disk
 
     @property
     def judged_by(self) -> Policy:
@@ -156,9 +158,9 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
     yield Step("ended", num_new=len(draft.ids), status=status, error_code=error_code)
 
 
-def cache_scope(user_id: int, key: str) -> str:
+def cache_scope(user_id: int, key: str, *, memory_only: bool = False) -> str:
     """Whose keys and values these are: shared within the user, forgotten with the conversation."""
-    return f"user-{user_id}/{key}"
+    return f"{MEMORY_ONLY if memory_only else ''}user-{user_id}/{key}"
 
 
 def _refused(task: Task, store: Store, guard: Guard) -> Generator[Step, None, bool]:
@@ -220,7 +222,9 @@ class _Ahead:
             ),
             task.sampling,
             cancel=self._cancel,
-            scope=cache_scope(task.conversation.user_id, task.conversation.key),
+            scope=cache_scope(
+                task.conversation.user_id, task.conversation.key, memory_only=task.memory_only
+            ),
         )
 
 

@@ -17,7 +17,7 @@ log = logging.getLogger("corral.upkeep")
 def start_upkeep(
     store: Store,
     *,
-    trash_days: int,
+    purge_trash: Callable[[], object],
     keep_days: Callable[[], int] = lambda: 0,
     end_guests: Callable[[], object] = lambda: None,
     closing: Event,
@@ -30,7 +30,7 @@ def start_upkeep(
 
     def run() -> None:
         while True:
-            _attempt("purge_trash", lambda: store.purge_trash(older_than_days=trash_days))
+            _attempt("purge_trash", purge_trash)
             _attempt("drop_withheld", lambda: store.drop_withheld(older_than_days=keep_days()))
             _attempt("end_guests", end_guests)
             _attempt("backup_daily", store.backup_daily)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
 
@@ -44,6 +45,7 @@ class Row:
         self.cancel = cancel
         self.abandoned = Event()  # set by the reader that goes away
         self.slot: Slot | None = None
+        self.pieces: list[tuple[str, Path]] = []
         self.num_reused = 0
         self.output: SimpleQueue[Chunk | EngineError] = SimpleQueue()
         self._sampler, self._detokenizer, self._stop_ids = sampler, detokenizer, stop_ids
@@ -60,9 +62,9 @@ class Row:
         """Whether its reader wants no more."""
         return self.cancel.is_set() or self.abandoned.is_set()
 
-    def start(self, slot: Slot) -> None:
-        """Take `slot`, whose tokens are a beginning of this row's."""
-        self.slot, self.num_reused = slot, slot.length
+    def start(self, slot: Slot, pieces: list[tuple[str, Path]]) -> None:
+        """Take `slot`, whose tokens are a beginning of this row's; `pieces` on the disk go on."""
+        self.slot, self.num_reused, self.pieces = slot, slot.length, pieces
         self._started = time.perf_counter()
 
     def pending(self) -> int:

@@ -103,6 +103,13 @@ class Slot:
         twin.ids = self.ids[:length]
         return twin
 
+    def moved_to(self, device: str) -> Slot:
+        """A copy on another device, without the room to grow; only `copy` may read it."""
+        twin = Slot(self.shape, self.length, list(self.ids), scope=self.scope, stretch=self.stretch)
+        twin.layers = [layer[:, : self.length].to(device, copy=True) for layer in self.layers]
+        twin.last_used = self.last_used
+        return twin
+
     def release(self) -> None:
         """Give the memory back."""
         self.layers, self.capacity, self.ids = [], 0, []

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from engine.base import (
+    CacheSizes,
     Chunk,
     ContextFull,
     EngineInfo,
@@ -28,11 +29,12 @@ from engine.base import (
     TokenScores,
 )
 from engine.detokenize import Detokenizer
-from engine.device import choose_device, choose_threads, device_name, free_bytes
+from engine.device import choose_device, choose_threads, device_name, free_bytes, held_bytes
+from engine.disk_tier import DiskTier
 from engine.generate import ReplyStream, Row
-from engine.kv_cache import Slot
+from engine.kv_cache import CacheShape, Slot
 from engine.loading import PRECISIONS
-from engine.opening import open_model
+from engine.opening import LoadedModel, Opened, open_model
 from engine.pace import thread_choices
 from engine.retrace import retrace
 from engine.sampling import Sampler
@@ -45,6 +47,27 @@ _SCORE_CHUNK = 256
 # Keys and values kept if nobody says otherwise: some whole contexts, within half of what is free.
 _CACHED_CONTEXTS = 8
 _LEAST_CACHE_BYTES = 128 << 20
+_DISK_BYTES = 4 << 30
+
+
+def _usual_cache_bytes(shape: CacheShape, free: int) -> int:
+    whole = shape.token_bytes * shape.context_length
+    return min(free // 2, max(_LEAST_CACHE_BYTES, _CACHED_CONTEXTS * whole))
+
+
+def _usual_memory_bytes(shape: CacheShape) -> int:
+    """On the CPU there is but one memory: nothing can be moved off it."""
+    if shape.device.type == "cpu":
+        return 0
+    free = free_bytes(torch.device("cpu")) // 4
+    return min(free, _CACHED_CONTEXTS * shape.token_bytes * shape.context_length)
+
+
+def _cache_identity(opened: Opened, model: LoadedModel, extension: str) -> str:
+    """All that keys and values depend on besides the tokens."""
+    shape = model.cache_shape
+    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
+    return "|".join(str(part) for part in parts)
 
 
 class LocalEngine:
@@ -58,6 +81,9 @@ class LocalEngine:
         precision: str = "auto",
         threads: int | None = None,
         cache_bytes: int | None = None,
+        memory_bytes: int | None = None,
+        disk_folder: Path | None = None,
+        disk_bytes: int = _DISK_BYTES,
         max_rows: int = 16,
         max_context: int | None = None,
         adapter: Path | None = None,
@@ -69,9 +95,11 @@ class LocalEngine:
         """Load the model at `folder`, a folder or a GGUF file; blocks until it can answer.
 
         `adapter`, `allow_pickle` and `extension` are those of `open_model`.
-        `cache_bytes` bounds all keys and values, running and kept (default: eight whole contexts,
-        within half of the memory that is free after loading). Raises any `CheckpointError`,
-        `DeviceAbsent`, `DeviceOutOfMemory`.
+        `cache_bytes` bounds all keys and values on the device, running and kept (default: eight
+        whole contexts, within half of the memory that is free after loading), `memory_bytes` those
+        moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
+        under `disk_folder`; without one, or with 0, nothing is kept on the disk. Raises any
+        `CheckpointError`, `DeviceAbsent`, `DeviceOutOfMemory`.
         """
         if precision not in PRECISIONS:
             raise ModelUnsupported(
@@ -85,16 +113,19 @@ class LocalEngine:
             load = partial(opened.load, choose_device(device), precision, progress)
             self._model, note = self._scheduler.aside(load)
             self._device = self._model.device  # the CPU if a GPU failed its self-test
-            free = free_bytes(self._device)
-            whole = self._model.cache_shape.token_bytes * self._model.cache_shape.context_length
-            usual = min(free // 2, max(_LEAST_CACHE_BYTES, _CACHED_CONTEXTS * whole))
+            shape, free = self._model.cache_shape, free_bytes(self._device)
+            usual = _usual_cache_bytes(shape, free)
             budget = usual if cache_bytes is None else cache_bytes
-            self._scheduler.serve(self._model, budget)
+            off = _usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
+            disk = None
+            if disk_folder is not None and disk_bytes > 0:
+                identity = _cache_identity(opened, self._model, extension)
+                disk = DiskTier(disk_folder, identity, disk_bytes)
+            self._scheduler.serve(self._model, budget, off, disk)
             self._scheduler.warm_up()
         except BaseException:
             self._scheduler.close()
             raise
-        shape = self._model.cache_shape
         fitting = max(256, min(budget, free) // shape.token_bytes)
         self._context_length = min(shape.context_length, fitting, max_context or 1 << 62)
         self._vocab_size = opened.vocab_size
@@ -210,14 +241,18 @@ class LocalEngine:
         """Run `job` (a guard, say) on the compute thread between two steps. Blocks."""
         return self._scheduler.aside(job)
 
-    def forget(self, scope: str, conversation: str | None = None) -> None:
-        """Drop the cached prefixes of an owner, or of one conversation of theirs."""
-        self._scheduler.forget(scope if conversation is None else f"{scope}/{conversation}")
+    def forget(self, scope: str) -> None:
+        """See `Engine.forget`. Also on the disk; returns when it is gone."""
+        self._scheduler.forget(scope)
 
     @property
-    def kv_cache_bytes(self) -> int:
-        """Bytes that kept prefixes take now."""
-        return self._scheduler.aside(lambda: self._scheduler.prefixes.num_bytes)
+    def held_bytes(self) -> int:
+        """Memory that this process holds on the model's device."""
+        return held_bytes(self._device)
+
+    def cache_sizes(self) -> CacheSizes:
+        """See `Caching.cache_sizes`."""
+        return self._scheduler.sizes()
 
     def close(self) -> None:
         """See `Engine.close`. May be repeated."""

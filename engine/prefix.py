@@ -3,7 +3,10 @@
 A chat sends its whole history with every turn; all of it but the last message lies in the slot of
 the turn before. `take` finds the slot with the longest common prefix of token ids; editing or
 regenerating is a trim. Slots are shared only within one owner: otherwise the time to the first
-token would tell others what somebody wrote. They live in memory only.
+token would tell others what somebody wrote.
+
+What must make room on a device with memory of its own may be moved to the machine's (`evict`), from
+where it is copied back.
 
 A scope is `owner` or `owner/conversation`. Whoever owns it may reuse it in all conversations; the
 second part is there to forget one conversation. An empty scope keeps nothing and finds nothing.
@@ -48,17 +51,25 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 class PrefixCache:
     """Slots of finished rows, least recently used first out. Owned by the compute thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes_off: int = 0) -> None:
+        """`max_bytes_off` bounds what is moved off the device."""
+        self.max_bytes_off = max_bytes_off
         self._slots: list[Slot] = []
+        self._off: list[Slot] = []
         self._clock = count(1)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes held, over all owners."""
+        """Bytes held on the device, over all owners."""
         return sum(slot.num_bytes for slot in self._slots)
 
+    @property
+    def num_bytes_off(self) -> int:
+        """Bytes that were moved off the device."""
+        return sum(slot.num_bytes for slot in self._off)
+
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._slots) + len(self._off)
 
     def take(
         self, scope: str, ids: Sequence[int], stretch: int, running: Iterable[Slot] = ()
@@ -73,7 +84,7 @@ class PrefixCache:
         if not scope:
             return None
         best, reused, kept = None, MIN_REUSED - 1, False
-        for candidates, is_kept in ((self._slots, True), (running, False)):
+        for candidates, is_kept in ((self._slots, True), (running, False), (self._off, False)):
             for slot in candidates:
                 if owner_of(slot.scope) != owner_of(scope) or slot.stretch != stretch:
                     continue
@@ -97,7 +108,7 @@ class PrefixCache:
             slot.release()
             return
         owner = owner_of(slot.scope)
-        for other in list(self._slots):
+        for other in self._slots + self._off:
             if (
                 owner_of(other.scope) == owner
                 and other.stretch == slot.stretch
@@ -109,26 +120,43 @@ class PrefixCache:
         self._slots.append(slot)
 
     def evict(self, num_bytes: int) -> int:
-        """Drop the least recently used slots until `num_bytes` are free → bytes freed."""
+        """Free the least recently used slots until `num_bytes` are free → bytes freed.
+
+        They are moved off the device as far as there is room.
+        """
         freed = 0
-        for slot in sorted(self._slots, key=lambda slot: slot.last_used):
+        for slot in sorted(self._slots, key=_last_used):
             if freed >= num_bytes:
                 break
             freed += slot.num_bytes
-            self._drop(slot)
+            self._move_off(slot)
         return freed
+
+    def _move_off(self, slot: Slot) -> None:
+        needed = slot.length * slot.shape.token_bytes
+        if needed <= self.max_bytes_off:
+            for old in sorted(self._off, key=_last_used):
+                if self.num_bytes_off + needed <= self.max_bytes_off:
+                    break
+                self._drop(old)
+            self._off.append(slot.moved_to("cpu"))
+        self._drop(slot)
 
     def forget(self, scope: str) -> None:
         """Drop what `scope` left: all of an owner's, or one conversation's."""
-        for slot in list(self._slots):
+        for slot in self._slots + self._off:
             if covers(scope, slot.scope):
                 self._drop(slot)
 
     def clear(self) -> None:
         """Drop everything."""
-        for slot in list(self._slots):
+        for slot in self._slots + self._off:
             self._drop(slot)
 
     def _drop(self, slot: Slot) -> None:
-        self._slots.remove(slot)
+        (self._slots if slot in self._slots else self._off).remove(slot)
         slot.release()
+
+
+def _last_used(slot: Slot) -> int:
+    return slot.last_used

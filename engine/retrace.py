@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.base import TokenLogprob
 from engine.detokenize import Detokenizer
 from engine.kv_cache import Slot
-from engine.scheduler import Model
+from engine.model import Model
 from engine.tokenizer import Tokenizer
 
 T = TypeVar("T")

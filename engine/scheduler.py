@@ -10,57 +10,42 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from engine.base import DeviceOutOfMemory, EngineClosed, EngineError, FinishReason
+from engine.admission import Line
+from engine.base import (
+    CacheSizes,
+    DeviceOutOfMemory,
+    EngineClosed,
+    EngineError,
+    FinishReason,
+)
 from engine.device import is_out_of_memory
+from engine.disk_tier import DiskTier
 from engine.generate import Row
-from engine.kv_cache import CacheShape, Slot
+from engine.kv_cache import Slot
+from engine.model import Model
 from engine.pace import Pace
-from engine.prefix import PrefixCache, common_prefix, covers, owner_of
+from engine.prefix import covers
+from engine.tiers import Tiers
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WARM_UP_SECONDS = 1.0
-_WORTH_WAITING = 32  # tokens of a common beginning that another row is about to read
 _TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
 
 NO_ROOM = (
     "The device ran out of memory in the middle of an answer: close other programs or "
     "conversations, or choose a smaller model or precision."
 )
-
-
-class Model(Protocol):
-    """What the scheduler needs of a model: `engine.llama.Llama`, or anything that acts like it."""
-
-    @property
-    def cache_shape(self) -> CacheShape:
-        """What one token leaves in a slot."""
-        ...
-
-    def stretch(self, num_tokens: int) -> int:
-        """What a slot's `stretch` must be for its contents to count in such a long sequence."""
-        ...
-
-    def make_room(self, slot: Slot, num_tokens: int) -> None:
-        """Let `slot` hold `num_tokens`; may empty it."""
-        ...
-
-    def forward(
-        self, ids: Sequence[int], spans: Sequence[tuple[Slot, int]], *, every: bool = False
-    ) -> Tensor:
-        """Read `ids` into the slots → logits after each span, or after every token."""
-        ...
 
 
 class Scheduler:
@@ -85,12 +70,11 @@ class Scheduler:
         self._writing: Pace | None = Pace(threads) if threads else None
         self._chunk, self._shared_chunk = chunk, shared_chunk
         self._model: Model | None = None
-        self._kv_bytes = 0
-        self._waiting: list[Row] = []
+        self._tiers: Tiers | None = None
+        self._disk: DiskTier | None = None
+        self._line = Line()
         self._rows: list[Row] = []
-        self._turn = self._admitted = 0
-        self._served: dict[str, int] = {}  # owner → number of the latest row admitted
-        self.prefixes = PrefixCache()
+        self._turn = 0
         self._commands: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._closed = False
         self._lock = threading.Lock()  # between closing and handing in
@@ -99,13 +83,20 @@ class Scheduler:
 
     # --- called from other threads ---
 
-    def serve(self, model: Model, kv_bytes: int) -> None:
-        """Use `model` from now on, with `kv_bytes` for all slots, running and kept."""
+    def serve(
+        self, model: Model, kv_bytes: int, memory_bytes: int = 0, disk: DiskTier | None = None
+    ) -> None:
+        """Use `model` from now on; the bounds of what is kept are those of `Tiers`."""
 
         def begin() -> None:
-            self._model, self._kv_bytes = model, kv_bytes
+            self._model, self._disk = model, disk
+            self._tiers = Tiers(model, kv_bytes, memory_bytes, disk)
 
         self.aside(begin)
+
+    def sizes(self) -> CacheSizes:
+        """What keys and values take now. Blocks for a step."""
+        return self.aside(lambda: self._kept.sizes(self._slots()))
 
     def warm_up(self) -> None:
         """Find the number of threads to begin with, by some decode steps that nobody sees.
@@ -129,7 +120,7 @@ class Scheduler:
 
     def submit(self, row: Row) -> None:
         """Queue `row`. Does not block. Raises `EngineClosed`."""
-        self._hand_in(lambda: self._waiting.append(row))
+        self._hand_in(lambda: self._line.rows.append(row))
 
     def aside(self, job: Callable[[], T]) -> T:
         """Run `job` on the compute thread between two steps and return what it returns. Blocks."""
@@ -156,17 +147,17 @@ class Scheduler:
         """
 
         def drop() -> None:
-            self.prefixes.forget(scope)
-            for row in self._rows + self._waiting:
+            self._kept.forget(scope)
+            for row in self._rows + self._line.rows:
                 if covers(scope, row.scope):
                     row.scope = ""
                     if row.slot is not None:
                         row.slot.scope = ""
 
-        try:
+        with suppress(EngineClosed):
             self.aside(drop)
-        except EngineClosed:
-            return
+        if self._disk is not None:
+            self._disk.forget(scope)
 
     def close(self) -> None:
         """End all rows with `EngineClosed`, free the slots and stop the thread. May be repeated."""
@@ -188,7 +179,7 @@ class Scheduler:
         if self._writing:
             torch.set_num_threads(self._writing.threads)
         while not self._closed:
-            self._take_commands(wait=not (self._rows or self._waiting))
+            self._take_commands(wait=not (self._rows or self._line.rows))
             try:
                 self._step()
             except Exception as error:
@@ -212,12 +203,15 @@ class Scheduler:
                 self._commands.get_nowait()()
             except Empty:
                 break
-        self._fail(self._rows + self._waiting, EngineClosed("The engine was shut down."))
-        self.prefixes.clear()
+        self._fail(self._rows + self._line.rows, EngineClosed("The engine was shut down."))
+        if self._tiers is not None:
+            self._tiers.clear()
         self._model = None
+        if self._disk is not None:
+            self._disk.close()
 
     def _step(self) -> None:
-        for row in [row for row in self._waiting + self._rows if row.cancelled]:
+        for row in [row for row in self._line.rows + self._rows if row.cancelled]:
             self._end(row, "cancelled")
         self._admit()
         if reader := self._next_reader():
@@ -227,77 +221,28 @@ class Scheduler:
 
     # 1. who may run
 
-    def _admit(self) -> None:
-        """Give slots to waiting rows, to the owner first who has the fewest running.
+    @property
+    def _kept(self) -> Tiers:
+        assert self._tiers is not None
+        return self._tiers
 
-        Among equals it is the one who was served longest ago, then the oldest row.
-        """
-        while len(self._rows) < self._max_rows:
-            ready = [row for row in self._waiting if not self._is_being_read(row)]
-            if not ready:
-                return
-            running = Counter(owner_of(row.scope) for row in self._rows)
-            row = min(
-                ready,
-                key=lambda row: (
-                    running[owner_of(row.scope)],
-                    self._served.get(owner_of(row.scope), 0),
-                ),
-            )
+    def _slots(self) -> list[Slot]:
+        return [row.slot for row in self._rows if row.slot is not None]
+
+    def _admit(self) -> None:
+        """Give slots to waiting rows while there are places and bytes for them."""
+        while len(self._rows) < self._max_rows and (row := self._line.first(self._rows)):
             assert self._model is not None
-            shape = self._model.cache_shape
-            most = min(row.num_prompt + row.max_new_tokens, shape.context_length)
-            if not self._make_bytes(shape.bucket(most) * shape.token_bytes) and self._rows:
+            context = self._model.cache_shape.context_length
+            most = min(row.num_prompt + row.max_new_tokens, context)
+            if not self._kept.fits(most, self._slots()) and self._rows:
                 return  # wait until a row ends
-            self._waiting.remove(row)
-            self._admitted += 1
-            self._served[owner_of(row.scope)] = self._admitted
+            self._line.serve(row)
             try:
-                self._start(row)
+                row.start(*self._kept.take(row.scope, row.tokens, self._slots()))
+                self._rows.append(row)
             except Exception as error:
                 row.fail(_translated(error))
-
-    def _is_being_read(self, row: Row) -> bool:
-        """Whether a running row is reading what `row` begins with: better to wait and copy it."""
-        return any(
-            other.slot is not None
-            and row.scope
-            and owner_of(other.scope) == owner_of(row.scope)
-            and other.pending() > 1
-            and common_prefix(other.tokens, row.tokens) - other.slot.length >= _WORTH_WAITING
-            for other in self._rows
-        )
-
-    def _make_bytes(self, num_bytes: int) -> bool:
-        """Evict kept slots until `num_bytes` more fit the budget → whether they do."""
-        running = sum(row.slot.num_bytes for row in self._rows if row.slot is not None)
-        excess = running + self.prefixes.num_bytes + num_bytes - self._kv_bytes
-        return excess <= 0 or self.prefixes.evict(excess) >= excess
-
-    def _start(self, row: Row) -> None:
-        assert self._model is not None
-        model = self._model
-        running = [other.slot for other in self._rows if other.slot is not None]
-        stretch = model.stretch(row.num_prompt + 1)
-        slot = self.prefixes.take(row.scope, row.tokens, stretch, running)
-        if slot is None:
-            slot = Slot(model.cache_shape, scope=row.scope, stretch=stretch)
-        self._make_room(slot, row.num_prompt + 1)
-        row.start(slot)
-        self._rows.append(row)
-
-    def _make_room(self, slot: Slot, num_tokens: int) -> None:
-        """As the model's, but gives kept prefixes up before it gives up."""
-        assert self._model is not None
-        shape = self._model.cache_shape
-        if num_tokens > slot.capacity:
-            self._make_bytes((shape.bucket(num_tokens) - slot.capacity) * shape.token_bytes)
-        try:
-            self._model.make_room(slot, num_tokens)
-        except DeviceOutOfMemory:
-            if not self.prefixes.evict(1 << 62):
-                raise
-            self._model.make_room(slot, num_tokens)
 
     # 2. one chunk of one prompt
 
@@ -312,6 +257,10 @@ class Scheduler:
     def _read(self, row: Row) -> None:
         slot = row.slot
         assert slot is not None
+        if self._kept.restore(slot, row.tokens, row.pieces):
+            row.num_reused = slot.length
+            row.report_reading()
+            return
         alone = all(other is row or other.pending() > 1 for other in self._rows)
         num = min(row.pending(), self._chunk if alone else self._shared_chunk)
         part = row.tokens[slot.length : slot.length + num]
@@ -331,7 +280,7 @@ class Scheduler:
         for row in writers:
             assert row.slot is not None
             try:
-                self._make_room(row.slot, len(row.tokens))
+                self._kept.make_room(row.slot, len(row.tokens), self._slots())
             except DeviceOutOfMemory as error:
                 self._fail([row], error)
                 continue
@@ -359,7 +308,7 @@ class Scheduler:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if last_try or not self.prefixes.evict(1 << 62):
+                if last_try or not self._kept.give_up():
                     self._fail(
                         [max(rows, key=lambda row: len(row.tokens))], DeviceOutOfMemory(NO_ROOM)
                     )
@@ -383,7 +332,7 @@ class Scheduler:
     def _end(self, row: Row, reason: FinishReason) -> None:
         self._remove(row)
         if row.slot is not None:
-            self.prefixes.keep(row.slot)
+            self._kept.keep(row.slot)
             row.slot = None
         row.end(reason)
 
@@ -396,7 +345,7 @@ class Scheduler:
             row.fail(error)
 
     def _remove(self, row: Row) -> None:
-        for place in (self._rows, self._waiting):
+        for place in (self._rows, self._line.rows):
             if row in place:
                 place.remove(row)
 

@@ -260,15 +260,15 @@ class Store:
         self._scrub()
         return backup.holding(self.folder, key)
 
-    def purge_trash(self, older_than_days: int = 30) -> int:
-        """Purge what has lain in the trash for longer, of all users; say how many."""
+    def purge_trash(self, older_than_days: int = 30) -> Sequence[tuple[int, str]]:
+        """Purge what has lain in the trash for longer, of all users → (user id, key) of each."""
         with self._readers.snapshot() as db:
             found = conversations.expired(db, older_than_days)
         for user_id, key in found:
             self._writer.call(partial(conversations.purge, user_id=user_id, key=key))
         if found:
             self._scrub()
-        return len(found)
+        return found
 
     # Messages
 

@@ -23,7 +23,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def test_a_backup_is_made_at_once_and_not_twice_a_day(tmp_path: Path) -> None:
     store, closing = Store.open(tmp_path), Event()
-    thread = start_upkeep(store, trash_days=30, closing=closing, every_seconds=0.01)
+    thread = start_upkeep(store, purge_trash=store.purge_trash, closing=closing, every_seconds=0.01)
     until(lambda: len(list((tmp_path / "backups").glob("*.db"))) == 1)
     time.sleep(0.1)
     closing.set()
@@ -42,7 +42,7 @@ def test_a_failure_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         raise DiskFull("no room")
 
     monkeypatch.setattr(store, "backup_daily", fail)
-    thread = start_upkeep(store, trash_days=30, closing=closing, every_seconds=0.01)
+    thread = start_upkeep(store, purge_trash=store.purge_trash, closing=closing, every_seconds=0.01)
     until(lambda: len(attempts) > 2)
     closing.set()
     thread.join(10)

@@ -113,9 +113,9 @@ def test_prefixes_are_not_shared_between_owners(engine: LocalEngine) -> None:
 def test_forgotten_conversations_leave_nothing(engine: LocalEngine) -> None:
     messages: list[Message] = [{"role": "user", "content": "a secret that must go away"}]
     ask(engine, messages, scope="1/a")
-    assert engine.kv_cache_bytes > 0
-    engine.forget("1", "a")
-    assert engine.kv_cache_bytes == 0
+    assert engine.cache_sizes().device_bytes > 0
+    engine.forget("1/a")
+    assert engine.cache_sizes().device_bytes == 0
 
 
 def test_a_prompt_longer_than_the_context_is_refused(engine: LocalEngine) -> None:
@@ -211,7 +211,7 @@ def test_scores_are_those_of_a_full_pass(engine: LocalEngine, folder: Path) -> N
 
 def test_scoring_leaves_no_trace_and_has_limits(engine: LocalEngine) -> None:
     engine.score("x" * 100)
-    assert engine.kv_cache_bytes == 0
+    assert engine.cache_sizes().device_bytes == 0
     with pytest.raises(ContextFull):
         engine.score("x" * 300)
     with pytest.raises(PromptEmpty):

@@ -22,8 +22,9 @@ from engine.checkpoint import open_checkpoint
 from engine.detokenize import Detokenizer
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import CacheShape, Slot
+from engine.model import Model
 from engine.sampling import Sampler
-from engine.scheduler import Model, Scheduler
+from engine.scheduler import Scheduler
 from engine.tokenizer import load_tokenizer
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
@@ -216,7 +217,7 @@ def test_a_conversation_forgotten_while_it_is_written_leaves_nothing(bench: Benc
     next(stream)
     bench.scheduler.forget("1/gone")
     assert len(ids_of(list(stream))) >= 58
-    assert bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes) == 0
+    assert bench.scheduler.sizes().device_bytes == 0
 
 
 # --- cancelling and slow readers ------------------------------------------------------------------
@@ -341,7 +342,7 @@ def test_out_of_memory_while_writing_ends_one_row_only(bench: Bench) -> None:
 
 def test_kept_prefixes_are_given_up_before_a_row_is(bench: Bench) -> None:
     list(bench.ask(prompt_of(60), 4, scope="9"))
-    assert bench.scheduler.prefixes.num_bytes > 0
+    assert bench.scheduler.sizes().device_bytes > 0
     failures = [OUT_OF_MEMORY]
 
     def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
@@ -404,7 +405,7 @@ def test_rows_wait_for_bytes_and_kept_prefixes_make_room(folder: Path) -> None:
     go.set()
     assert [len(ids_of(list(stream))) for stream in streams] == [10] * 4
     assert max(len(each) for each in bench.model.passes) == 1, "more rows than there is room for"
-    held = bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes)
+    held = bench.scheduler.sizes().device_bytes
     bench.scheduler.close()
     assert held <= one_slot
 
@@ -424,7 +425,7 @@ def check_soak(folder: Path, num_turns: int) -> None:
             cancel.set()
         chunks = list(stream)
         assert chunks[-1].finish_reason == ("cancelled" if turn % 5 == 0 else "length")
-    kept = bench.scheduler.aside(lambda: bench.scheduler.prefixes.num_bytes)
+    kept = bench.scheduler.sizes().device_bytes
     shape = bench.model.cache_shape
     slots = [each for each in gc.get_objects() if type(each) is Slot and each.shape is shape]
     num_slots = sum(slot.capacity > 0 for slot in slots)

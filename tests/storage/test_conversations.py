@@ -61,11 +61,11 @@ def test_purging_the_trash_takes_only_what_is_old(store: Store) -> None:
             "UPDATE conversation SET trashed_at = trashed_at - 31 * 86400000 WHERE key = ?", (old,)
         )
     )
-    assert store.purge_trash() == 1
+    assert len(store.purge_trash()) == 1
     with pytest.raises(NotFound):
         store.conversation(OWNER_ID, old)
     assert [found.key for found in store.conversations(OWNER_ID, shelf="trash")] == [young]
-    assert store.purge_trash(older_than_days=0) == 1
+    assert len(store.purge_trash(older_than_days=0)) == 1
     assert [found.key for found in store.conversations(OWNER_ID)] == [kept]
 
 
