@@ -6,6 +6,7 @@
   const WINDOW = 40;
   const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
   const MAX_DRAFT = 200000; // characters kept in the browser's session storage
+  const HUGE_PASTE = 10000; // characters from which an attachment is offered
   const MEASURED = 20000; // longer texts are not measured at each key: layout would take seconds
 
   const byId = (id) => document.getElementById(id);
@@ -358,6 +359,21 @@
     setTimeout(() => node.remove(), seconds * 1000);
   }
 
+  /* A very long paste stays in the box; it can become an attachment instead. */
+  function offerAttachment(text) {
+    const node = built('<div class="toast" role="status"><div></div></div>');
+    node.firstChild.textContent = words.pasted.replace('{count}', text.length.toLocaleString());
+    const instead = button('dismiss', words.attach_paste);
+    instead.className = 'btn';
+    instead.addEventListener('click', () => {
+      const ask = byId('ask');
+      ask.value = ask.value.replace(text.replace(/\r\n?/g, '\n'), () => '').trim();
+      document.dispatchEvent(new CustomEvent('corral-attach', { detail: new File([text], 'pasted.txt') }));
+    });
+    node.append(instead);
+    toast(node, `paste-${Date.now()}`);
+  }
+
   function warn(text) {
     const node = built('<div class="toast error" role="alert"><div></div></div>');
     node.firstChild.textContent = text;
@@ -615,6 +631,12 @@
         event.preventDefault();
         go();
       }
+    });
+
+    document.addEventListener('paste', (event) => {
+      if (event.target.id !== 'ask') return;
+      const text = event.clipboardData.getData('text/plain');
+      if (text.length > HUGE_PASTE) offerAttachment(text);
     });
 
     let searching = 0;

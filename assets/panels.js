@@ -177,6 +177,11 @@
   let upload = null;
   const PART = 270000;
 
+  function sendFile(file, mode) {
+    upload = { file, mode, name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
+    sendPart();
+  }
+
   function sendPart() {
     const { file, name, place, mode } = upload;
     const reader = new FileReader();
@@ -189,10 +194,14 @@
     reader.readAsDataURL(file.slice(place, place + PART));
   }
 
+  document.addEventListener('corral-attach', (event) => {
+    wanted = 'attach';
+    sendFile(event.detail, 'attach.part');
+  });
+
   dialog.addEventListener('change', (event) => {
     if (event.target.type === 'file' && event.target.files.length) {
-      upload = { file: event.target.files[0], mode: event.target.dataset.mode, name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
-      sendPart();
+      sendFile(event.target.files[0], event.target.dataset.mode);
     }
     if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);
   });

@@ -108,3 +108,17 @@ def test_a_file_goes_into_the_message_marked_as_material(page: Page, tmp_path: P
     assert HOSTILE in text
     page.press("#ask", "Enter")
     expect(page.locator("#window .bubble")).to_contain_text(HOSTILE)
+
+
+def test_a_huge_paste_can_become_an_attachment(page: Page) -> None:
+    text = f"{HOSTILE}\n" * 400
+    page.fill("#ask", "Sum it up:")
+    page.evaluate("text => navigator.clipboard.writeText(text)", text)
+    page.focus("#ask")
+    page.keyboard.press("Control+End")
+    page.keyboard.press("Control+v")
+    page.click("#note .toast .btn")
+    page.wait_for_function("document.getElementById('ask').value.includes('</document>')")
+    told = page.input_value("#ask")
+    assert told.startswith('Sum it up:\n\n<document name="pasted.txt">\n')
+    assert told.count(HOSTILE) == 400
