@@ -124,9 +124,9 @@ def test_langchain_chats(tmp_path: Path, python: str) -> None:
 def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, python: str) -> None:
     """Its choices by log-likelihood are those that the engine's own `score` makes."""
     rows = [
-        {"question": "The capital of France is", "choices": [" Paris.", " seven."], "answer": 0},
-        {"question": "Two and two make", "choices": [" green", " four"], "answer": 1},
-        {"question": "A llama is an", "choices": [" animal.", " of of of."], "answer": 0},
+        {"question": "The capital of France is", "choices": ["Paris.", "seven."], "answer": 0},
+        {"question": "Two and two make", "choices": ["green", "four"], "answer": 1},
+        {"question": "A llama is an", "choices": ["animal.", "of of of."], "answer": 0},
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = TASK.replace("DATA", str(tmp_path / "rows.jsonl"))
@@ -157,10 +157,9 @@ def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, pyth
         sample = json.loads(line)
         row = sample["doc"]
         for choice, (given, _) in zip(row["choices"], sample["filtered_resps"], strict=True):
-            ids = engine._tokenizer.encode(row["question"] + choice)
+            # The harness puts a space between, and no control token in front.
+            ids = engine._tokenizer.encode(f"{row['question']} {choice}")
             head = len(engine._tokenizer.encode(row["question"]))
-            bos = engine._tokenizer.bos_id
-            scores = engine.score(ids if bos is None else [bos, *ids]).logprobs
-            own = sum(scores[head + (bos is not None) :])
+            own = sum(engine.score(ids).logprobs[head:])
             assert float(given) == pytest.approx(own, abs=0.05), (row, choice, sample)
     services.close()
