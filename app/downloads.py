@@ -65,6 +65,7 @@ class Downloads:
         self._lock = Lock()
         self._view = DownloadView()
         self._process: subprocess.Popen[str] | None = None
+        self._follower: Thread | None = None
         self._stopping = False
 
     def view(self) -> DownloadView:
@@ -88,18 +89,21 @@ class Downloads:
         assert process.stdin is not None and process.stderr is not None
         with process.stdin as stdin:
             stdin.write(self._credentials.get(MODEL_HUB) + "\n")
-        follow = Thread(
+        self._follower = Thread(
             target=self._follow, args=(process, process.stderr), name="download", daemon=True
         )
-        follow.start()
+        self._follower.start()
 
     def stop(self) -> None:
-        """End the running download; what was fetched is kept."""
+        """End the running download, and wait a little until it has; what was fetched is kept."""
         with self._lock:
             if self._process is None or self._view.state != "running":
                 return
             self._stopping = True
             self._process.terminate()
+            follower = self._follower
+        if follower is not None:
+            follower.join(_END_SECONDS)
 
     def unfinished(self) -> list[Unfinished]:
         """What earlier downloads left, by name, without the one that runs."""
@@ -122,15 +126,10 @@ class Downloads:
         discard(name, self._models)
 
     def close(self) -> None:
-        """Stop, and wait a little until the process has ended."""
+        """Stop, with force if need be."""
         self.stop()
-        process = self._process
-        if process is None:
-            return
-        try:
-            process.wait(_END_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
 
     def _spawn(self, name: str) -> subprocess.Popen[str]:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
