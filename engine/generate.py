@@ -20,6 +20,7 @@ from engine.base import Chunk, EngineError, FinishReason, Statistics, TokenLogpr
 from engine.detokenize import Detokenizer
 from engine.kv_cache import Slot
 from engine.sampling import Sampler
+from engine.speculation import Lookup
 
 
 class Row:
@@ -46,6 +47,7 @@ class Row:
         self.abandoned = Event()  # set by the reader that goes away
         self.slot: Slot | None = None
         self.pieces: list[tuple[str, Path]] = []
+        self.lookup = Lookup()
         self.num_reused = 0
         self.output: SimpleQueue[Chunk | EngineError] = SimpleQueue()
         self._sampler, self._detokenizer, self._stop_ids = sampler, detokenizer, stop_ids

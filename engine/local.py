@@ -85,6 +85,7 @@ class LocalEngine:
         disk_folder: Path | None = None,
         disk_bytes: int = _DISK_BYTES,
         max_rows: int = 16,
+        speculate: bool = True,
         max_context: int | None = None,
         adapter: Path | None = None,
         allow_pickle: bool = False,
@@ -98,8 +99,9 @@ class LocalEngine:
         `cache_bytes` bounds all keys and values on the device, running and kept (default: eight
         whole contexts, within half of the memory that is free after loading), `memory_bytes` those
         moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
-        under `disk_folder`; without one, or with 0, nothing is kept on the disk. Raises any
-        `CheckpointError`, `DeviceAbsent`, `DeviceOutOfMemory`.
+        under `disk_folder`; without one, or with 0, nothing is kept on the disk. `speculate`
+        writes several tokens a pass where a text repeats itself. Raises any `CheckpointError`,
+        `DeviceAbsent`, `DeviceOutOfMemory`.
         """
         if precision not in PRECISIONS:
             raise ModelUnsupported(
@@ -108,7 +110,7 @@ class LocalEngine:
         opened = open_model(folder, adapter=adapter, allow_pickle=allow_pickle, extension=extension)
         self._tokenizer, self._format = opened.tokenizer, opened.format
         choices = (threads,) if threads else thread_choices(choose_threads())
-        self._scheduler = Scheduler(threads=choices, max_rows=max_rows)
+        self._scheduler = Scheduler(threads=choices, max_rows=max_rows, speculate=speculate)
         try:
             load = partial(opened.load, choose_device(device), precision, progress)
             self._model, note = self._scheduler.aside(load)

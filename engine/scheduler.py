@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _WARM_UP_SECONDS = 1.0
+_MOST_SPECULATING = 4  # rows that write at once; more fill a pass by themselves
 _TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
 
 NO_ROOM = (
@@ -58,17 +59,19 @@ class Scheduler:
         max_rows: int = 16,
         chunk: int = 512,
         shared_chunk: int = 128,
+        speculate: bool = True,
     ) -> None:
         """Start the thread.
 
         `threads` are the numbers of threads it may choose among; none given leaves torch's own.
         `chunk` tokens of a prompt are read at a time, `shared_chunk` while other rows are writing:
-        that is how long these may have to wait for a token.
+        that is how long these may have to wait for a token. `speculate`: see `Lookup`.
         """
         self._max_rows = max_rows
         self._reading: Pace | None = Pace(threads) if threads else None
         self._writing: Pace | None = Pace(threads) if threads else None
         self._chunk, self._shared_chunk = chunk, shared_chunk
+        self._speculate = speculate
         self._model: Model | None = None
         self._tiers: Tiers | None = None
         self._disk: DiskTier | None = None
@@ -265,37 +268,79 @@ class Scheduler:
         num = min(row.pending(), self._chunk if alone else self._shared_chunk)
         part = row.tokens[slot.length : slot.length + num]
         with _timed(self._reading if num >= _TIMED_CHUNK else None, num):
-            logits = self._forward(part, [row], [num])
+            logits = self._forward(part, [row], [num], every=False)
         if logits is None:
             return
         if slot.length == len(row.tokens):
-            self._accept(row, logits[0])
+            self._verify(row, [], logits)
         else:
             row.report_reading()
 
     # 3. one token for all who write
 
     def _write(self, writers: list[Row]) -> None:
-        ready = []
+        ready, drafts = [], []
         for row in writers:
             assert row.slot is not None
+            draft = self._draft(row) if len(writers) <= _MOST_SPECULATING else []
             try:
-                self._kept.make_room(row.slot, len(row.tokens), self._slots())
+                num_tokens = len(row.tokens) + len(draft)
+                self._kept.make_room(row.slot, num_tokens, self._slots())
             except DeviceOutOfMemory as error:
                 self._fail([row], error)
                 continue
             if row.pending() == 1:  # else the slot was emptied, and is read again
                 ready.append(row)
+                drafts.append(draft)
         if not ready:
             return
-        with _timed(self._writing):
-            logits = self._forward([row.tokens[-1] for row in ready], ready, [1] * len(ready))
-        if logits is not None:
-            for row, row_logits in zip(ready, logits, strict=True):
-                self._accept(row, row_logits)
+        nums = [1 + len(draft) for draft in drafts]
+        ids = [
+            token
+            for row, draft in zip(ready, drafts, strict=True)
+            for token in (row.tokens[-1], *draft)
+        ]
+        with _timed(self._writing if len(ids) == len(ready) else None):
+            logits = self._forward(ids, ready, nums)
+        if logits is None:
+            return
+        for row, draft, row_logits in zip(ready, drafts, logits.split(nums), strict=True):
+            self._verify(row, draft, row_logits)
 
-    def _forward(self, ids: list[int], rows: list[Row], nums: list[int]) -> Tensor | None:
-        """A pass over `rows` → logits (rows, V), None if a row had to go.
+    def _draft(self, row: Row) -> list[int]:
+        """What `row` may write next, as far as there is room for it; [] without speculation."""
+        assert self._model is not None and row.slot is not None
+        if not self._speculate:
+            return []
+        context = self._model.cache_shape.context_length
+        left = min(row.max_new_tokens - row.num_new, context - len(row.tokens)) - 1
+        draft = row.lookup.propose(row.tokens, left)
+        same = self._model.stretch(len(row.tokens) + len(draft)) == row.slot.stretch
+        return draft if same else []
+
+    def _verify(self, row: Row, draft: list[int], logits: Tensor) -> None:
+        """Draw as long as what is drawn is what was read ahead; logits (1 + len(draft), V)."""
+        slot, held = row.slot, len(row.tokens)
+        assert slot is not None
+        reason: FinishReason | None = None
+        for place, guess in enumerate((*draft, None)):
+            try:
+                reason = row.accept(logits[place])
+            except EngineError as error:
+                self._fail([row], error)
+                return
+            if reason is not None or row.tokens[-1] != guess:
+                break
+            held += 1
+        if draft:
+            row.lookup.learn(len(draft), held - slot.length + len(draft))
+            slot.trim(held)
+        self._end_if(row, reason)
+
+    def _forward(
+        self, ids: list[int], rows: list[Row], nums: list[int], *, every: bool = True
+    ) -> Tensor | None:
+        """A pass over `rows` → logits as of `Model.forward`, None if a row had to go.
 
         Out of memory: once more without kept prefixes, then the row that holds most is given up,
         and the others are tried in the next step.
@@ -304,7 +349,7 @@ class Scheduler:
         spans = [(row.slot, num) for row, num in zip(rows, nums, strict=True) if row.slot]
         for last_try in (False, True):
             try:
-                return self._model.forward(ids, spans)
+                return self._model.forward(ids, spans, every=every)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -315,12 +360,7 @@ class Scheduler:
                     return None
         return None
 
-    def _accept(self, row: Row, logits: Tensor) -> None:
-        try:
-            reason = row.accept(logits)
-        except EngineError as error:
-            self._fail([row], error)
-            return
+    def _end_if(self, row: Row, reason: FinishReason | None) -> None:
         assert self._model is not None
         if reason is None and len(row.tokens) >= self._model.cache_shape.context_length:
             reason = "length"

@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -26,9 +27,9 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-def start(folder: Path, kept: Path, **options: object) -> LocalEngine:
+def start(folder: Path, kept: Path, **options: Any) -> LocalEngine:
     options = {"precision": "fp32", "disk_folder": kept, **options}
-    return LocalEngine(folder, device="cpu", threads=1, **options)  # type: ignore[arg-type]
+    return LocalEngine(folder, device="cpu", threads=1, **options)
 
 
 def prompt(num: int = NUM_PROMPT, seed: int = 0) -> Prompt:
@@ -36,9 +37,9 @@ def prompt(num: int = NUM_PROMPT, seed: int = 0) -> Prompt:
 
 
 def ask(
-    engine: LocalEngine, prompt: Prompt, scope: str = "user-1/a", **options: object
+    engine: LocalEngine, prompt: Prompt, scope: str = "user-1/a", **options: Any
 ) -> tuple[list[int], Statistics]:
-    sampling = Sampling(**{"temperature": 0, "max_new_tokens": 6, **options})  # type: ignore[arg-type]
+    sampling = Sampling(**{"temperature": 0, "max_new_tokens": 6, **options})
     chunks: list[Chunk] = list(engine.stream(prompt, sampling, cancel=Event(), scope=scope))
     statistics = chunks[-1].statistics
     assert statistics is not None
@@ -58,7 +59,7 @@ def fresh(folder: Path, kept: Path) -> Iterator[list[LocalEngine]]:
         engine.close()
 
 
-def restarted(engine: LocalEngine, folder: Path, kept: Path, **options: object) -> LocalEngine:
+def restarted(engine: LocalEngine, folder: Path, kept: Path, **options: Any) -> LocalEngine:
     engine.close()
     return start(folder, kept, **options)
 
@@ -79,7 +80,7 @@ def test_after_a_restart_the_history_is_not_read_again(
 @pytest.mark.parametrize("sampling", [{}, {"temperature": 1.0, "seed": 5}])
 @pytest.mark.parametrize("shared", [0, 60, PIECE, 2 * PIECE + 5])
 def test_what_the_disk_gives_never_changes_an_answer(
-    folder: Path, kept: Path, fresh: list[LocalEngine], shared: int, sampling: dict[str, object]
+    folder: Path, kept: Path, fresh: list[LocalEngine], shared: int, sampling: dict[str, Any]
 ) -> None:
     """Also where the device holds a part of the beginning already."""
     first = start(folder, kept)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ class Watched:
 class Bench:
     """A scheduler over a tiny model, and short words to use it."""
 
-    def __init__(self, folder: Path, **options: int) -> None:
+    def __init__(self, folder: Path, **options: Any) -> None:
         self.model = Watched(load_llama(open_checkpoint(folder), "fp32", torch.device("cpu")))
         self.tokenizer = load_tokenizer(folder)
         self.scheduler = Scheduler(threads=(1,), **options)
