@@ -68,7 +68,8 @@ def _benchmark(guard: Guard, args: argparse.Namespace) -> None:
     policy: Policy = PRESETS[args.policy]
     runs = [_run(guard, policy, probes)]
     if args.compare in PRESETS:
-        runs.append(_run(guard, PRESETS[args.compare], probes))
+        fresh = load_built_in(args.guard)  # the first one remembers these texts
+        runs.append(_run(fresh, PRESETS[args.compare], probes))
     elif args.compare:
         runs.append(_run(load_chosen(args.compare, read=_no_reader), policy, probes))
     if args.html:
