@@ -32,6 +32,7 @@ def test_ten_thousand_conversations_are_a_few_rows(page: Page, site: Site) -> No
     assert whole > MANY * 36
     for share in (0.5, 1.0, 0.25):
         listing.evaluate("(el, share) => { el.scrollTop = share * el.scrollHeight }", share)
+        assert listing.evaluate("el => el.scrollTop") > MANY  # it does scroll, inside its box
         page.wait_for_function(
             """() => { const box = document.getElementById('listing').getBoundingClientRect();
                const middle = document.elementFromPoint(box.x + 60, box.y + box.height / 2);
