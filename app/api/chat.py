@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import anyio
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
 
 from app.api.answering import Asked, Piece
 from app.api.calls import Calls, Head, fingerprint, usage, versions

@@ -11,7 +11,7 @@ from contextlib import suppress
 from threading import Event, Thread
 from typing import Generic, TypeVar
 
-from starlette.requests import Request
+from fastapi import Request
 
 T = TypeVar("T")
 _LOOK_SECONDS = 0.5  # between looks whether the client is still there

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
-from starlette.responses import JSONResponse
 
 from app.api.calls import ALIAS, Calls
 from app.api.chat import complete_chat

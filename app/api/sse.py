@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 
-from starlette.responses import Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from app.api.calls import Calls
 from app.api.errors import of_exception
