@@ -120,14 +120,12 @@ def measure(folder: Path, case: Case) -> Measured:
 
 def child(folder: Path, case: Case) -> Measured:
     """Load, answer, close, and note the memory at each step."""
-    import torch
-
-    from engine.kernels.build import load
     from engine.local import LocalEngine
-    from engine.quantize import make_matrix
+    from tests.engine.checkpoints import make_checkpoint
 
-    load()
-    make_matrix(torch.ones(64, 64), "int8", torch.device("cpu"))(torch.ones(64, 64))
+    with tempfile.TemporaryDirectory() as place:  # what the first model of a process brings stays
+        first = make_checkpoint(Path(place), hidden_size=64, intermediate_size=128)
+        LocalEngine(first, device="cpu", precision=case.precision, threads=1).close()
     before = _settled()
     _reset_peak()
     engine = LocalEngine(

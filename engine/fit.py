@@ -14,7 +14,14 @@ import torch
 
 from engine.config import LlamaConfig
 from engine.kv_cache import CacheShape
-from engine.quantize import INT4_GROUP, KERNEL_WIDTH, Precision, activation_dtype, cache_dtype
+from engine.quantize import (
+    BLOCK_VALUES,
+    INT4_GROUP,
+    KERNEL_WIDTH,
+    Precision,
+    activation_dtype,
+    cache_dtype,
+)
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
 
@@ -23,9 +30,9 @@ CPU = torch.device("cpu")
 # Left to the system and to what a pass needs beside weights and cache.
 _SPARE = 0.85
 _CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
-# float32 copies of a matrix that `quantize_int4` holds at once: the weights themselves, less their
-# zero, over their scale.
-_INT4_COPIES = 3
+# Weights are quantized a block at a time; what is held for one, in float32 copies of it: itself,
+# its absolutes and quotients; for int4 also both candidates with their errors.
+_BLOCK_COPIES = {"int8": 4, "int4": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,7 @@ def _matrices(config: LlamaConfig) -> Iterator[tuple[int, int, bool]]:
 
 def _matrix_bytes(rows: int, width: int, table: bool, precision: Precision) -> int:
     if precision == "int4" and not table and _packs(rows, width):
-        return rows * width // 2 + rows * (width // INT4_GROUP) * 4
+        return rows * width // 2 + rows * (width // INT4_GROUP) * 2
     if precision in ("int8", "int4"):
         return rows * width + 4 * rows
     return rows * width * (4 if precision == "fp32" else 2)
@@ -138,7 +145,8 @@ def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.devi
         num = rows * width
         making = num * stored * (1 if table else 2)
         if precision == "int4" and not table and _packs(rows, width):
-            making += 4 * num * _INT4_COPIES
+            making += num + num // 2  # one value a byte, then half of them in their new order
+        making += 4 * min(num, BLOCK_VALUES) * _BLOCK_COPIES.get(precision, 0)
         same = not table and precision not in ("int8", "int4") and final == num * stored
         peak = max(peak, kept + making + (0 if same or final == making else final))
         kept += final

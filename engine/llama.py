@@ -26,6 +26,7 @@ from torch import Tensor
 from engine.config import LlamaConfig
 from engine.kernels.step import MAX_TOKENS, Step
 from engine.kv_cache import CacheShape, Slot
+from engine.memory import give_back
 from engine.quantize import (
     Dense,
     Matrix,
@@ -360,6 +361,7 @@ class Llama:
         self.step = None
         empty = Dense(torch.empty(0, 0))
         self.blocks, self.embedding, self.head = (), empty, empty
+        give_back()
 
     @property
     def weight_bytes(self) -> int:

@@ -39,7 +39,7 @@ INT4_GROUP = 32
 # whose width is no multiple of one: torch 2.13 crashed on a width of 56. No real Llama has that.
 KERNEL_WIDTH = 64
 _WIDE_CACHE_BYTES = 256 << 20
-_BLOCK_VALUES = 1 << 20  # weights expanded at a time: 4 MB of float32 stay in a core's L2/L3
+BLOCK_VALUES = 1 << 20  # weights expanded at a time: 4 MB of float32 stay in a core's L2/L3
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,7 @@ class Int4(_Planned):
 
 def _by_blocks(x: Tensor, num_rows: int, expand: Callable[[slice], Tensor]) -> Tensor:
     """Multiply x (M, K) by weightsᵀ → (M, num_rows); `expand(rows)` makes some rows of them."""
-    step = max(KERNEL_WIDTH, _BLOCK_VALUES // x.shape[1] // KERNEL_WIDTH * KERNEL_WIDTH)
+    step = max(KERNEL_WIDTH, BLOCK_VALUES // x.shape[1] // KERNEL_WIDTH * KERNEL_WIDTH)
     out = x.new_empty(x.shape[0], num_rows)
     for start in range(0, num_rows, step):
         part = slice(start, min(start + step, num_rows))
@@ -311,7 +311,7 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     num_rows, width = weight.shape
     quantized, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(num_rows)
-    step = max(1, _BLOCK_VALUES // width)  # a table of embeddings in float32 would be a peak
+    step = max(1, BLOCK_VALUES // width)  # a table of embeddings in float32 would be a peak
     for start in range(0, num_rows, step):
         part = slice(start, start + step)
         wide = weight[part].float()
@@ -328,7 +328,7 @@ def quantize_int4(weight: Tensor) -> Grouped:
     """
     values = torch.empty(weight.shape, dtype=torch.uint8)
     scale = torch.empty(len(weight), weight.shape[1] // INT4_GROUP)
-    step = max(1, _BLOCK_VALUES // weight.shape[1])
+    step = max(1, BLOCK_VALUES // weight.shape[1])
     for start in range(0, len(weight), step):
         part = slice(start, start + step)
         groups = weight[part].float().view(-1, scale.shape[1], INT4_GROUP)  # (n, K / group, group)

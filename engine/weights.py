@@ -16,6 +16,7 @@ from torch import Tensor
 from engine.base import CheckpointBroken
 from engine.config import LlamaConfig
 from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm, Rotary
+from engine.memory import give_back
 from engine.quantize import (
     Dense,
     Grouped,
@@ -113,6 +114,7 @@ def load_llama(
     blocks = []
     for layer in range(config.num_hidden_layers):
         blocks.append(_load_block(source, config, f"model.layers.{layer}"))
+        give_back()
         progress((layer + 1) / (config.num_hidden_layers + 1))
     norm = Norm(source.vector("model.norm.weight", hidden), config.rms_norm_eps)
     if config.tie_word_embeddings:

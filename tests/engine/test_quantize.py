@@ -88,7 +88,7 @@ def test_int8_errs_by_half_a_step_at_most() -> None:
 def test_blocks_of_rows_are_quantized_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = weights(101, 64)
     expected, expected_scale = quantize_int8(weight)
-    monkeypatch.setattr("engine.quantize._BLOCK_VALUES", 10 * 64)
+    monkeypatch.setattr("engine.quantize.BLOCK_VALUES", 10 * 64)
     quantized, scale = quantize_int8(weight)
     assert torch.equal(quantized, expected) and torch.equal(scale, expected_scale)
 
