@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING
 
 from app.choices import Choices, instructions
@@ -22,9 +22,10 @@ from app.downloads import Downloads
 from app.guarding import Guarding
 from app.jobs import Jobs
 from app.library import Library
+from app.manifest import changed_files
 from app.models import ModelBusy, ModelUnloaded, fits_beside, take_over
 from app.parts import Part, PartView
-from app.settings import Settings
+from app.settings import BUILT_IN, Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
@@ -68,13 +69,14 @@ class Services:
         self.model = settings.model  # the name of the one that answers, or is being loaded
         self.model_wanted = settings.model  # the name that was chosen last
         self.model_error: Exception | None = None  # why the last change of model did not happen
+        self.changed_files: list[str] = []  # of the model, since it was last loaded
         self.doors: Doors | None = None  # set by the server, which has them
         self.credentials = Credentials(settings.data)
         self.downloads = Downloads(settings.data / "models", self.credentials)
         self._choosing = Lock()
         self._outgoing: Engine | None = None  # answers until the next one is loaded
         self.engine: Part[Engine] = Part(
-            "engine", lambda: load_engine(self._settings_for(self.model))
+            "engine", lambda: self._loaded(self._settings_for(self.model))
         )
         self.guarding = Guarding(
             settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
@@ -177,8 +179,8 @@ class Services:
         try:
             engine, error = take_over(
                 self._outgoing,
-                load_new=lambda: load_engine(wanted),
-                load_old=lambda: load_engine(before),
+                load_new=lambda: self._loaded(wanted),
+                load_old=lambda: self._loaded(before),
                 fits=lambda: path is None or fits_beside(path, self.settings.device),
             )
         except Exception as failure:
@@ -197,6 +199,24 @@ class Services:
         if self.closing.is_set():
             engine.close()
         return engine
+
+    def _loaded(self, settings: Settings) -> Engine:
+        """Load an engine; its files are then compared. Raises `EngineError`."""
+        engine = load_engine(settings)
+        self.changed_files = []
+        if settings.model != BUILT_IN:  # that one changes with Corral itself
+            compare = partial(self._compare_files, settings.model)
+            Thread(target=compare, name="manifest", daemon=True).start()
+        return engine
+
+    def _compare_files(self, model: str) -> None:
+        from engine.catalog import resolve
+
+        try:
+            folder = resolve(model, models=self.settings.data / "models")
+            self.changed_files = changed_files(self.store, folder)
+        except (EngineError, OSError, StorageError) as error:  # a server elsewhere has no files
+            log.info("the files of the model were not compared: %s", type(error).__name__)
 
     def _settings_for(self, model: str) -> Settings:
         """The settings with what was chosen on the page, where the start chose nothing itself."""

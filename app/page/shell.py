@@ -67,6 +67,8 @@ class Shell:
             lines.append(self._say("page.foot.loading_guard"))
         if info is not None and info.note:
             lines.append(info.note)
+        if changed := self._services.changed_files:
+            lines.append(self._say("page.foot.changed", files=", ".join(changed[:5])))
         store = self._services.store
         if store.repair is not None:
             lines.append(store.repair.report())
