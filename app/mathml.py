@@ -100,6 +100,8 @@ def _dollar_end(text: str, pos: int) -> int:
 def _is_money(content: str) -> bool:
     if not content[:1].isdigit() or _NUMBER.match(content):
         return False
+    if "$" in content.replace("\\$", ""):  # it ran over the beginning of something else
+        return True
     return bool(_PROSE.search(content)) or not re.search(r"[\\^_=+*/<>{}a-zA-Z-]", content)
 
 

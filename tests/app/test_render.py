@@ -169,6 +169,7 @@ def test_money_stays_money(text: str) -> None:
         ("$x_1$ and $y^2$", 2),
         ("$2x + 1 = 5$", 1),
         ("it costs $5, but $x = 5$", 1),
+        ("it costs $5, not $6. $$x^2+1$$", 1),
         (r"\(a\) and \[b\]", 2),
         ("$$\na = b\n- c\n$$", 1),
         ("\\[\n\\frac{1}{2}\n\\]", 1),
