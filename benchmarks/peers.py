@@ -99,8 +99,10 @@ def gguf_file(shape_name: str, precision: str, folder: Path, python: str) -> Pat
         _write_gguf(shape(shape_name), plain)
     if not wanted.exists():
         script = str(ROOT / "benchmarks" / "llama_cpp_rounds.py")
-        command = [python, script, "quantize", str(plain), str(wanted), FORMATS[precision]]
+        part = wanted.with_suffix(".part")
+        command = [python, script, "quantize", str(plain), str(part), FORMATS[precision]]
         subprocess.run(command, check=True, capture_output=True)
+        part.rename(wanted)
     return wanted
 
 
