@@ -52,7 +52,7 @@ _TABLE = """
 smollm2-360m-instruct        HuggingFaceTB/SmolLM2-360M-Instruct       smollm2-360m      apache  open   chat
 tinyllama-1.1b-chat          TinyLlama/TinyLlama-1.1B-Chat-v1.0        tinyllama-1.1b    apache  open   chat
 smollm2-1.7b-instruct        HuggingFaceTB/SmolLM2-1.7B-Instruct       smollm2-1.7b      apache  open   chat
-hermes-3-llama-3.2-3b        NousResearch/Hermes-3-Llama-3.2-3B        llama-3.2-3b      3.2     open   chat
+hermes-3-llama-3.2-3b        NousResearch/Hermes-3-Llama-3.2-3B        llama-3.2-3b      3       open   chat
 deepseek-r1-distill-llama-8b deepseek-ai/DeepSeek-R1-Distill-Llama-8B  llama-3.1-8b      3.1     open   chat
 llama-3.2-1b-instruct        meta-llama/Llama-3.2-1B-Instruct          llama-3.2-1b      3.2     gated  chat
 llama-3.2-3b-instruct        meta-llama/Llama-3.2-3B-Instruct          llama-3.2-3b      3.2     gated  chat

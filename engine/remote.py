@@ -34,7 +34,7 @@ from engine.base import (
     TokenScores,
 )
 from engine.endpoint import Address, TooLong, choose, connect, served_by
-from engine.remote_call import Piece, RemoteCall, Usage
+from engine.remote_call import Echo, Piece, RemoteCall, Usage
 
 T = TypeVar("T")
 
@@ -167,7 +167,7 @@ class RemoteEngine:
         """Send one request and hand on the texts that come. Raises `EngineClosed` among others."""
         path = self._client.chat.completions if "messages" in request else self._client.completions
         call = RemoteCall(lambda: path.create(**request), self._address)
-        echo = _Echo(prefix)
+        echo = Echo(prefix)
         for piece in call.pieces(lambda: cancel.is_set() or self._closed.is_set()):
             reply.take(piece)
             if text := echo.push(piece.text):
@@ -299,25 +299,3 @@ def _beyond_standard(sampling: Sampling, *, continues: bool) -> dict[str, object
     if continues:
         fields |= {"continue_final_message": True, "add_generation_prompt": False}
     return fields
-
-
-class _Echo:
-    """Takes away the beginning of an answer that some servers repeat when they continue it."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix, self._held, self._over = prefix, "", not prefix
-
-    def push(self, text: str) -> str:
-        if self._over:
-            return text
-        self._held += text
-        if self._held.startswith(self._prefix):
-            self._over = True
-            return self._held[len(self._prefix) :]
-        if self._prefix.startswith(self._held):
-            return ""
-        self._over = True
-        return self._held
-
-    def rest(self) -> str:
-        return "" if self._over else self._held

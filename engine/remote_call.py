@@ -96,6 +96,28 @@ class RemoteCall:
             self._arrived.put(translated(error, self._address))
 
 
+class Echo:
+    """Takes away the beginning of an answer that some servers repeat when they continue it."""
+
+    def __init__(self, prefix: str) -> None:
+        self._prefix, self._held, self._over = prefix, "", not prefix
+
+    def push(self, text: str) -> str:
+        if self._over:
+            return text
+        self._held += text
+        if self._held.startswith(self._prefix):
+            self._over = True
+            return self._held[len(self._prefix) :]
+        if self._prefix.startswith(self._held):
+            return ""
+        self._over = True
+        return self._held
+
+    def rest(self) -> str:
+        return "" if self._over else self._held
+
+
 class _Thoughts:
     """Puts what a server sends as reasoning into the text, marked as these models mark it."""
 
