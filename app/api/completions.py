@@ -149,11 +149,16 @@ def _choice(
 def _logprobs(choice: Choice, num: int) -> dict[str, list[object]]:
     """Parallel lists over all tokens; the first token of a prompt has no probability."""
     tokens = [*(choice.scored.rest if choice.scored else ()), *choice.tokens]
+    # Evaluations take the last token for the one that was written. Where the text ended at once, or
+    # the guard held it back, an empty one without a number stands in its place.
+    absent = choice.scored is not None and not choice.tokens and choice.last.finish != "length"
     texts: list[str] = [token.text for token in tokens]
     values: list[object] = [token.logprob for token in tokens]
     tops: list[object] = [_top(token, num) for token in tokens]
     if choice.scored is not None:
         texts, values, tops = [choice.scored.first, *texts], [None, *values], [None, *tops]
+    if absent:
+        texts, values, tops = [*texts, ""], [*values, None], [*tops, None]
     offsets, at = [], 0
     for text in texts:
         offsets.append(at)

@@ -83,7 +83,8 @@ def attempts(site: Site, everybody: list[Somebody]) -> list[tuple[Somebody, Some
     for who, whose in itertools.permutations(everybody, 2):
         for path, method in itertools.product(paths, METHODS):
             for id in (whose.hash, whose.key, str(whose.reply_id)):
-                target = path.replace("heartbeat/x", f"heartbeat/{id}")
+                # A name that nobody has is anybody's: only the bound one is foreign.
+                target = path.replace("heartbeat/x1234", f"heartbeat/{whose.hash}")
                 found.append((who, whose, method, f"{target}?session_hash={whose.hash}&c={id}"))
     return found
 
