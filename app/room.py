@@ -25,7 +25,7 @@ class Need:
     """What a model takes when it is loaded as this machine would. Bytes."""
 
     precision: str
-    num_bytes: int  # weights, and keys and values of `CONTEXT` tokens
+    num_bytes: int  # at most, with keys and values of `CONTEXT` tokens
     fits: bool
 
 
@@ -49,14 +49,14 @@ class Room:
         """What a model of this shape takes, in the precision that the engine would choose."""
         import torch
 
-        from engine.fit import PRECISIONS, fit
+        from engine.fit import PRECISIONS, fit, predict
         from engine.loading import choose_precision
 
         device = torch.device(self.device)
         chosen = next((p for p in PRECISIONS if p == precision), choose_precision(config, device))
         found = fit(config, chosen, self.free_bytes, device)
         context = min(CONTEXT, config.context_length)
-        num_bytes = found.weight_bytes + context * found.kv_bytes_per_token
+        num_bytes = predict(config, chosen, context=context, device=device).peak_bytes
         return Need(chosen, num_bytes, found.max_context >= context)
 
     def suggestions(self) -> list[KnownModel]:

@@ -33,7 +33,8 @@ def test_the_need_is_weights_and_a_context() -> None:
     config = shape("llama-3.1-8b")
     need = Room("cuda", 24 * GB).need(config)
     assert need.precision == "bf16"
-    assert need.num_bytes == 2 * config.num_parameters + CONTEXT * 128 * 1024
+    kept = 2 * config.num_parameters + CONTEXT * 128 * 1024
+    assert kept < need.num_bytes < 1.02 * kept  # and what a pass takes beside
     assert need.fits
     assert not Room("cuda", 16 * GB).need(config).fits
     assert Room("cuda", 16 * GB).need(config, "int8").fits
