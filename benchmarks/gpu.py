@@ -15,7 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -133,12 +133,12 @@ def transformers(name: str, device: torch.device, num_new: int) -> Result:
         tie_word_embeddings=ours.tie_word_embeddings,
     )
     with torch.device(device):
-        model = library.LlamaForCausalLM(config).to(torch.bfloat16).eval()
+        model = library.LlamaForCausalLM(config).bfloat16()
     ids = torch.ones(1, 2, dtype=torch.long, device=device)
     result: Result = {}
     for label, options in (("eager", {}), ("static", {"cache_implementation": "static"})):
 
-        def generate(options: dict[str, str] = options) -> None:
+        def generate(options: dict[str, Any] = options) -> None:
             model.generate(
                 ids,
                 attention_mask=torch.ones_like(ids),

@@ -33,6 +33,7 @@ from engine.device import choose_device, choose_threads, device_name, free_bytes
 from engine.disk_tier import DiskTier
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import CacheShape, Slot
+from engine.llama import Llama
 from engine.loading import PRECISIONS
 from engine.opening import LoadedModel, Opened, open_model
 from engine.pace import thread_choices
@@ -141,6 +142,7 @@ class LocalEngine:
             precision=self._model.precision,
             chat=self._format.chat,
             note=note,
+            kernels=self._model.kernels if isinstance(self._model, Llama) else "",
         )
 
     def stream(

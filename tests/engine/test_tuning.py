@@ -9,6 +9,7 @@ from torch import Tensor
 from engine import tuning
 from engine.checkpoint import open_checkpoint
 from engine.llama import Llama
+from engine.local import LocalEngine
 from engine.quantize import Plan, Precision, make_matrix
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
@@ -64,3 +65,12 @@ def test_every_plan_multiplies(few: str, many: str) -> None:
         x = torch.randn(num, 128, generator=torch.Generator().manual_seed(num))
         exact = x @ weight.T
         assert (matrix(x) - exact).abs().max() / exact.std() < 0.06
+
+
+def test_the_engine_says_what_was_measured(tmp_path: Path) -> None:
+    engine = LocalEngine(make_checkpoint(tmp_path), device="cpu", threads=1)
+    try:
+        told = engine.info().kernels
+        assert told.startswith("1 row: ") or "not measured" in told
+    finally:
+        engine.close()
