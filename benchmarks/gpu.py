@@ -133,7 +133,7 @@ def transformers(name: str, device: torch.device, num_new: int) -> Result:
         tie_word_embeddings=ours.tie_word_embeddings,
     )
     with torch.device(device):
-        model = library.LlamaForCausalLM(config).bfloat16()
+        model: Any = library.LlamaForCausalLM(config).bfloat16()
     ids = torch.ones(1, 2, dtype=torch.long, device=device)
     result: Result = {}
     for label, options in (("eager", {}), ("static", {"cache_implementation": "static"})):

@@ -48,7 +48,7 @@ def transformers(model: str) -> tuple[dict[str, Any], Callable[[int, int], Rates
             num_key_value_heads=ours.num_key_value_heads,
             tie_word_embeddings=ours.tie_word_embeddings,
         )
-        llama = library.LlamaForCausalLM(config).bfloat16()
+        llama: Any = library.LlamaForCausalLM(config).bfloat16()
     else:
         llama = library.AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
     llama.eval()
