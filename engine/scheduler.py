@@ -34,6 +34,7 @@ from engine.kv_cache import Slot
 from engine.model import Model
 from engine.pace import Pace
 from engine.prefix import covers
+from engine.speculation import Worth
 from engine.tiers import Tiers
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Scheduler:
         self._writing: Pace | None = Pace(threads) if threads else None
         self._chunk, self._shared_chunk = chunk, shared_chunk
         self._speculate = speculate
+        self._worth: dict[int, Worth] = {}  # by how many rows write
         self._model: Model | None = None
         self._tiers: Tiers | None = None
         self._disk: DiskTier | None = None
@@ -280,9 +282,11 @@ class Scheduler:
 
     def _write(self, writers: list[Row]) -> None:
         ready, drafts = [], []
+        worth = self._worth.setdefault(len(writers), Worth())
+        guessing = self._speculate and len(writers) <= _MOST_SPECULATING and worth.allows()
         for row in writers:
             assert row.slot is not None
-            draft = self._draft(row) if len(writers) <= _MOST_SPECULATING else []
+            draft = self._draft(row) if guessing else []
             try:
                 num_tokens = len(row.tokens) + len(draft)
                 self._kept.make_room(row.slot, num_tokens, self._slots())
@@ -300,18 +304,20 @@ class Scheduler:
             for row, draft in zip(ready, drafts, strict=True)
             for token in (row.tokens[-1], *draft)
         ]
+        began, before = time.perf_counter(), sum(row.num_new for row in ready)
         with _timed(self._writing if len(ids) == len(ready) else None):
             logits = self._forward(ids, ready, nums)
         if logits is None:
             return
-        for row, draft, row_logits in zip(ready, drafts, logits.split(nums), strict=True):
+        for row, draft, row_logits in zip(ready, drafts, torch.split(logits, nums), strict=True):
             self._verify(row, draft, row_logits)
+        num_written = max(1, sum(row.num_new for row in ready) - before)
+        seconds = time.perf_counter() - began
+        worth.record(num_written, seconds, guessed=len(ids) > len(ready))
 
     def _draft(self, row: Row) -> list[int]:
-        """What `row` may write next, as far as there is room for it; [] without speculation."""
+        """What `row` may write next, as far as there is room for it."""
         assert self._model is not None and row.slot is not None
-        if not self._speculate:
-            return []
         context = self._model.cache_shape.context_length
         left = min(row.max_new_tokens - row.num_new, context - len(row.tokens)) - 1
         draft = row.lookup.propose(row.tokens, left)

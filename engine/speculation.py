@@ -6,7 +6,8 @@ as the draw is what was proposed. So an answer is never another one, greedy or s
 rounding of a wider pass differs, as in a batch (in float32 on the CPU it changes no token).
 
 A wider pass costs more. Proposals grow while they come true; one that fails halves the next and
-adds a pause that doubles, so that text which repeats nothing is hardly slowed.
+adds a pause that doubles, so that text which repeats nothing is hardly slowed. Where wider passes
+do not pay at all, they rest (`Worth`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ MOST = 15  # tokens of a proposal
 _KEY = 3  # tokens that must agree
 _FIRST = 4
 _LONGEST_PAUSE = 64  # steps
+_TRIAL = 4  # wider passes, after which it is asked whether they pay
+_FIRST_REST, _LONGEST_REST = 128, 4096  # passes without any, after a trial that did not
 
 
 class Lookup:
@@ -54,3 +57,39 @@ class Lookup:
         for end in range(max(self._num_seen, _KEY), len(tokens)):
             self._follows[tuple(tokens[end - _KEY : end])] = end
         self._num_seen = len(tokens)
+
+
+class Worth:
+    """Whether wider passes pay on this machine: tokens over time, against plain passes.
+
+    A small model computes as long as it reads its weights, and every guess costs as much as a
+    token; a large one waits for memory, and guesses are nearly free. So it is measured: a few
+    passes on trial, and if they were slower a rest, twice as long each time.
+    """
+
+    def __init__(self) -> None:
+        self._plain = 0.0  # seconds per token, smoothed
+        self._passes, self._tokens, self._seconds = 0, 0, 0.0
+        self._rest, self._next_rest = 0, _FIRST_REST
+
+    def allows(self) -> bool:
+        """Ask once before each pass."""
+        self._rest = max(0, self._rest - 1)
+        return not self._rest and self._plain > 0
+
+    def record(self, num_tokens: int, seconds: float, *, guessed: bool) -> None:
+        """A pass that wrote `num_tokens`."""
+        if not guessed:
+            per_token = seconds / num_tokens
+            self._plain += (per_token - self._plain) * (0.1 if self._plain else 1.0)
+            return
+        self._passes += 1
+        self._tokens += num_tokens
+        self._seconds += seconds
+        if self._passes < _TRIAL:
+            return
+        if self._seconds > self._plain * self._tokens:
+            self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
+        else:
+            self._next_rest = _FIRST_REST
+        self._passes, self._tokens, self._seconds = 0, 0, 0.0

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.base import Sampling
-from engine.speculation import MOST, Lookup
+from engine.speculation import MOST, Lookup, Worth
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.test_scheduler import Bench, ids_of, prompt_of
 
@@ -24,7 +24,9 @@ def plain(folder: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def bench(folder: Path) -> Iterator[Bench]:
+def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Guesses whatever they cost: a tiny model would leave it."""
+    monkeypatch.setattr(Worth, "allows", lambda _self: True)
     made = Bench(folder)
     yield made
     made.scheduler.close()
@@ -112,3 +114,30 @@ def test_what_is_kept_is_what_was_written(plain: Bench, bench: Bench, num_new: i
     assert warm[-1].statistics is not None
     assert warm[-1].statistics.num_reused == len(prompt) + num_new - 1
     assert ids_of(warm) == ids_of(list(plain.ask(longer, 20, scope="")))
+
+
+def rested(worth: Worth) -> int:
+    passes = 0
+    while not worth.allows():
+        passes += 1
+    return passes
+
+
+def trial(worth: Worth, num_tokens: int, seconds: float) -> None:
+    for _ in range(4):
+        worth.record(num_tokens, seconds, guessed=True)
+
+
+def test_guessing_rests_where_it_does_not_pay() -> None:
+    worth = Worth()
+    assert not worth.allows(), "nothing to compare with yet"
+    worth.record(1, 0.010, guessed=False)
+    rests = []
+    for _ in range(7):
+        trial(worth, 3, 0.040)
+        rests.append(rested(worth) + 1)
+    assert rests == [128, 256, 512, 1024, 2048, 4096, 4096]
+    trial(worth, 5, 0.020)
+    assert rested(worth) == 0
+    trial(worth, 3, 0.040)
+    assert rested(worth) + 1 == 128, "a success makes rests short again"

@@ -1,0 +1,114 @@
+"""Rows on a scheduler without text: what the benchmarks of turns, users and speculation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from engine.base import Chunk, Sampling, Statistics, TokenLogprob
+from engine.bench import RandomWeights
+from engine.checkpoint import open_checkpoint
+from engine.detokenize import Detokenizer
+from engine.disk_tier import DiskTier
+from engine.generate import ReplyStream, Row
+from engine.llama import Llama
+from engine.loading import attach_step
+from engine.quantize import Precision
+from engine.sampling import Sampler
+from engine.scheduler import Scheduler
+from engine.shapes import SHAPES, shape
+from engine.tuning import tune
+from engine.weights import Weights, load_llama
+
+ROOM = 1 << 40  # bytes: no bound
+
+
+def load(model: str, precision: str) -> Llama:
+    """A public shape with random weights, or a folder, on the CPU with the engine's own kernels."""
+    weights: Weights = (
+        RandomWeights(shape(model)) if model in SHAPES else open_checkpoint(Path(model))
+    )
+    llama = load_llama(weights, cast(Precision, precision), torch.device("cpu"))
+    attach_step(llama)
+    tune(llama)
+    return llama
+
+
+class Silent:
+    """A detokenizer that gives no text: these benchmarks measure tokens."""
+
+    stopped = False
+
+    def push(self, token: int) -> str:
+        """Nothing."""
+        return ""
+
+    def flush(self) -> str:
+        """Nothing."""
+        return ""
+
+
+class Told:
+    """A sampler that looks at the logits as the real one does, and then says what it was told."""
+
+    def __init__(self, sampler: Sampler, reply: Sequence[int]) -> None:
+        self._sampler, self._reply = sampler, reply
+
+    def draw(self, logits: Tensor, history: Sequence[int]) -> tuple[int, TokenLogprob | None]:
+        """The next token of the reply."""
+        self._sampler.draw(logits, history)
+        return self._reply[len(history)], None
+
+
+@dataclass
+class Bench:
+    """A scheduler over `model`."""
+
+    model: Llama
+    threads: int
+    speculate: bool = False
+    disk: DiskTier | None = None
+
+    def __post_init__(self) -> None:
+        self.scheduler = Scheduler(threads=(self.threads,), speculate=self.speculate)
+        self.scheduler.serve(self.model, ROOM, disk=self.disk)
+
+    def ask(
+        self, ids: Sequence[int], num_new: int, *, scope: str = "", reply: Sequence[int] = ()
+    ) -> ReplyStream:
+        """A greedy reply of `num_new` tokens, or `reply` whatever the model would write."""
+        sampler: Any = Sampler(Sampling(temperature=0), 1, self.model.config.vocab_size)
+        if reply:
+            sampler = Told(sampler, reply)
+        row = Row(
+            list(ids),
+            sampler=sampler,
+            detokenizer=cast(Detokenizer, Silent()),
+            stop_ids=frozenset(),
+            max_new_tokens=num_new,
+            seed=1,
+            scope=scope,
+            cancel=Event(),
+        )
+        return ReplyStream(row, self.scheduler.submit)
+
+
+def ended(stream: ReplyStream) -> tuple[list[int], Statistics]:
+    """All tokens of a reply, and what it cost."""
+    chunks: list[Chunk] = list(stream)
+    statistics = chunks[-1].statistics
+    assert statistics is not None
+    return [token for chunk in chunks for token in chunk.ids], statistics
+
+
+def tokens(num: int, seed: int, vocab_size: int) -> list[int]:
+    """Ids that repeat nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    ids: list[int] = torch.randint(0, vocab_size, (num,), generator=generator).tolist()
+    return ids

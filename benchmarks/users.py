@@ -1,0 +1,91 @@
+"""What all users get together: `python -m benchmarks.users`.
+
+1 to 16 people ask at once; tokens per second over all, and how much of a greedy reply in company is
+the same as alone (random weights have many near ties: take a folder with `--model` for that).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any
+
+from benchmarks.engine_rows import Bench, ended, load, tokens
+from engine.device import choose_threads
+
+USERS = (1, 2, 4, 8, 16)
+
+
+def together(bench: Bench, num_users: int, num_new: int) -> tuple[float, list[list[int]]]:
+    """Tokens per second of everybody, and their replies."""
+    vocab_size = bench.model.config.vocab_size
+    began = time.perf_counter()
+    streams = [
+        bench.ask(tokens(32, user, vocab_size), num_new, scope=f"user-{user}")
+        for user in range(num_users)
+    ]
+    replies = [ended(stream)[0] for stream in streams]
+    rate = num_users * num_new / (time.perf_counter() - began)
+    for user in range(num_users):
+        bench.scheduler.forget(f"user-{user}")
+    return rate, replies
+
+
+def measure(bench: Bench, num_new: int, rounds: int) -> list[dict[str, Any]]:
+    """One row for each number of users, medians of `rounds` taken in turn."""
+    alone = [
+        ended(bench.ask(tokens(32, user, bench.model.config.vocab_size), num_new))[0]
+        for user in range(max(USERS))
+    ]
+    rates: dict[int, list[float]] = {num: [] for num in USERS}
+    same: dict[int, float] = {}
+    for _ in range(rounds):
+        for num in USERS:
+            rate, replies = together(bench, num, num_new)
+            rates[num].append(rate)
+            pairs = [
+                a == b
+                for one, other in zip(replies, alone, strict=False)
+                for a, b in zip(one, other, strict=True)
+            ]
+            same[num] = sum(pairs) / len(pairs)
+    one = statistics.median(rates[1])
+    return [
+        {
+            "users": num,
+            "tokens_per_second": statistics.median(values),
+            "against_one": statistics.median(values) / one,
+            "equal_tokens": same[num],
+        }
+        for num, values in rates.items()
+    ]
+
+
+def main() -> None:
+    """Measure and print a table, or one JSON list."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
+    parser.add_argument("--precision", default="int8")
+    parser.add_argument("--new", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=choose_threads())
+    parser.add_argument("--json", action="store_true")
+    chosen = parser.parse_args()
+    bench = Bench(load(chosen.model, chosen.precision), chosen.threads)
+    rows = measure(bench, chosen.new, chosen.rounds)
+    bench.scheduler.close()
+    if chosen.json:
+        print(json.dumps(rows))
+        return
+    print("users   tokens/s   against one   equal tokens")
+    for row in rows:
+        print(
+            f"{row['users']:5} {row['tokens_per_second']:10.1f} {row['against_one']:12.2f} x"
+            f" {100 * row['equal_tokens']:12.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()
