@@ -30,6 +30,8 @@ CPU = torch.device("cpu")
 # Left to the system and to what a pass needs beside weights and cache.
 _SPARE = 0.85
 _CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
+# What torch's libraries pack for the product of a chunk: measured, the same at several shapes.
+_PACKED_BYTES = 32 << 20
 # Weights are quantized a block at a time; what is held for one, in float32 copies of it: itself,
 # its absolutes and quotients; for int4 also both candidates with their errors.
 _BLOCK_COPIES = {"int8": 4, "int4": 8}
@@ -165,7 +167,7 @@ def _activation_bytes(
     # x, its norm, then the wider of the two halves of a layer: gate and up with their product, or
     # query, key and value with what attention makes of them.
     halves = max(3 * ffn, 2 * qkv)
-    if precision in ("int8", "int4"):  # multiplied in float32, whatever goes in and out
-        halves += 2 * ffn
+    if precision in ("int8", "int4"):  # the product before, during and after it is scaled
+        halves += 6 * ffn
     turns = 2 * max(2048, context) * (config.head_dim // 2) * 8
-    return num * (2 * hidden + halves) * wide + mask + turns
+    return num * (2 * hidden + halves) * wide + mask + turns + _PACKED_BYTES
