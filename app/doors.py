@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.accounts import TOKEN_BYTES, Accounts, digest
@@ -34,6 +35,7 @@ class Doors:
     gateway: Gateway
     share: Share
     lan: Lan
+    forget: Callable[[str], None]  # keys and values that are kept for somebody
 
     def invite(self, role: InvitedRole, note: str) -> str:
         """A new invitation: the address to send. The token in it is nowhere else."""
@@ -62,6 +64,7 @@ class Doors:
         """Disable or remove an account; its browsers and keys are refused from now on."""
         if remove:
             self.store.remove_person(user_id)
+            self.forget(f"user-{user_id}")
         else:
             self.store.people.set_disabled(user_id, True)
         self.accounts.forget()

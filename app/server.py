@@ -121,6 +121,7 @@ def build(services: Services, mount: Mount | None = None) -> Site:
     doors = Doors(
         store=services.store,
         port=settings.port,
+        forget=services.forget,
         accounts=accounts,
         passwords=signin.passwords,
         keys=keys,
