@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 # Left to the system and to what a pass needs beside weights and cache.
 _SPARE = 0.85
 _CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
-# What torch's libraries pack for the product of a chunk: measured, the same at several shapes.
+# What torch's libraries pack for the product of a chunk: measured with `benchmarks/fit.py`.
 _PACKED_BYTES = 32 << 20
 # Weights are quantized a block at a time; what is held for one, in float32 copies of it: itself,
 # its absolutes and quotients; for int4 also both candidates with their errors.
