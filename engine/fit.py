@@ -167,7 +167,7 @@ def _activation_bytes(
     # x, its norm, then the wider of the two halves of a layer: gate and up with their product, or
     # query, key and value with what attention makes of them.
     halves = max(3 * ffn, 2 * qkv)
-    if precision in ("int8", "int4"):  # the product before, during and after it is scaled
-        halves += 6 * ffn
+    if precision in ("int8", "int4"):  # the product is there twice more: as summed, and scaled
+        halves += 4 * ffn
     turns = 2 * max(2048, context) * (config.head_dim // 2) * 8
     return num * (2 * hidden + halves) * wide + mask + turns + _PACKED_BYTES
