@@ -124,7 +124,10 @@ def test_another_model_answers_and_the_old_one_is_closed(
     told = shown(panels, on=True)
     assert (told["said"], told["tone"]) == ("two answers from now on.", "info")
     assert not told["loading"]
-    assert 'data-mode="use" data-text="built-in"' in told["html"] and 'data-mode="use" data-text="two"' not in told["html"]
+    assert (
+        'data-mode="use" data-text="built-in"' in told["html"]
+        and 'data-mode="use" data-text="two"' not in told["html"]
+    )
 
 
 def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(
@@ -239,7 +242,9 @@ def test_only_the_owner_may_change_it_or_see_the_folders(
     assert 'data-event="' not in html
     panel = fire(panels.model, {"mode": "use", "text": "one", "corral_user": 1}, user_id=2)["panel"]
     assert panel["said"] == "Only the owner of this Corral can change this."
-    assert fire(panels.model, {"mode": "use", "text": "one"}, user_id=None)["panel"]["tone"] == "error"
+    assert (
+        fire(panels.model, {"mode": "use", "text": "one"}, user_id=None)["panel"]["tone"] == "error"
+    )
     assert len(garage.loaded) == 1
 
 

@@ -29,7 +29,9 @@ def test_a_lowered_limit_blocks_what_was_let_through(page: Page) -> None:
     page.select_option("#action-violent_crimes-prompt", "block")
     limit.fill("7")
     page.click("#panel-save")
-    expect(page.locator("#head [data-panel=safety]")).to_have_text("Guard: balanced")  # the browser refused it
+    expect(page.locator("#head [data-panel=safety]")).to_have_text(
+        "Guard: balanced"
+    )  # the browser refused it
     limit.fill("0.005")
     page.click("#panel-save")
     expect(page.locator("#panel-said")).to_have_text("Saved. It holds from your next message.")
