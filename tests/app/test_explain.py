@@ -18,9 +18,11 @@ from app.explain import (
     explain_verdict,
 )
 from app.jobs import JobRefused
+from app.lan import CertificateUnusable, LanAbsent
 from app.models import ModelUnloaded
 from app.parts import PartCancelled
 from app.settings import SettingsInvalid
+from app.share import ShareError
 from app.strings import Strings
 from engine.base import CheckpointMissing, ContextFull, EngineError
 from safety.base import GuardError
@@ -41,6 +43,9 @@ CLASSES = sorted(
         *family(EngineError),
         *family(GuardError),
         *family(StorageError),
+        *family(ShareError),
+        CertificateUnusable,
+        LanAbsent,
         ConversationFull,
         ModelUnloaded,
         PartCancelled,

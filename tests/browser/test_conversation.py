@@ -155,7 +155,7 @@ def test_the_trash_can_be_opened_and_restored_from(page: Page) -> None:
     ask(page, "to be thrown away")
     page.hover("#listing .conv")
     page.click("#listing [data-act=trash]")
-    page.click("[data-act=trash-open]")
+    page.click("[data-act=shelf][data-mode=trash]")
     page.click("#listing [data-act=restore]")
     expect(page.locator("#listing .conv")).to_have_count(0)
     page.click("[data-act=trash-close]")
@@ -188,7 +188,7 @@ def test_a_blocked_prompt_gets_a_card_and_never_reaches_the_model(page: Page, si
     expect(card.locator(".meter")).to_be_visible()
     assert site.engine.prompts == []
     page.click("#window .shield")
-    expect(page.locator("#window .panel")).to_contain_text("0.99")
+    expect(page.locator("#window .panel").first).to_contain_text("0.99")
     card.locator("[data-act=edit-prompt]").click()
     page.fill("form.edit textarea", "something allowed")
     page.click("[data-act=resend]")

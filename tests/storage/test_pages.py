@@ -48,7 +48,7 @@ def _messages(path: Path) -> dict[int, str]:
     return {
         rowid: str(values[6])
         for rowid, values in Pages.read(path).rows()
-        if rowid is not None and len(values) == 11 and values[4] in ("user", "assistant")
+        if rowid is not None and len(values) == 12 and values[4] in ("user", "assistant")
     }
 
 

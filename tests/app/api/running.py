@@ -17,7 +17,13 @@ from app.server import Site
 def served(site: Site) -> Iterator[str]:
     """Serve a site; gives the address of its API."""
     config = uvicorn.Config(
-        site.app, "127.0.0.1", 0, log_level="critical", ws="none", timeout_graceful_shutdown=1
+        site.app,
+        "127.0.0.1",
+        0,
+        log_config=None,
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
