@@ -16,6 +16,7 @@ from markupsafe import Markup
 from app.page.chat import Chat
 from app.page.conversations import ConversationList
 from app.page.front import Front
+from app.page.looks import look_seldom
 from app.page.meter import Meter, meter_pane
 from app.page.panels import PAINTED, Panels, panel_pane
 from app.page.panes import EVERYTHING, FOOT, LIVE, SIDE, Panes, fixed, pane
@@ -36,7 +37,6 @@ _BRIDGE = (
     " 'trash', 'restore', 'pulse']})"
 )
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
-LOOK_SECONDS = 0.02  # between looks for an event: soon enough for a person
 MAX_SESSIONS = 200
 
 
@@ -93,10 +93,7 @@ def build(services: Services, templates: Templates) -> gr.Blocks:
     blocks.state_session_capacity = MAX_SESSIONS
     blocks.max_threads = MAX_EVENTS_AT_ONCE
     blocks.queue(api_open=False, default_concurrency_limit=None)
-    # Elsewhere than on Windows Gradio looks a thousand times a second whether there is an event:
-    # six percent of a core, for ever. No event of ours reports progress.
-    blocks._queue.sleep_when_free = LOOK_SECONDS
-    blocks._queue.progress_update_sleep_when_free = 1.0
+    look_seldom(blocks._queue)
     return blocks
 
 
