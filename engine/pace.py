@@ -10,7 +10,11 @@ of threads, and the fastest is kept.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
 
 # Steps with one number of threads in a trial; the first, in which threads wake up, is not counted.
 TRIAL_STEPS = 4
@@ -86,3 +90,30 @@ class Pace:
             if count != self.threads and (everything or self._seconds[count] < limit)
         ]
         self._trial = [self.threads, *others]
+
+
+class Paces:
+    """The paces of reading and of writing, which suit different numbers of threads."""
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        """`choices` as of `Pace`; none given leaves torch's own number."""
+        self._first = choices[0] if choices else 0
+        usual = choices or (torch.get_num_threads(),)
+        self.reading, self.writing = Pace(usual), Pace(usual)
+
+    def begin(self) -> None:
+        """Take the usual number on this thread."""
+        if self._first:
+            torch.set_num_threads(self._first)
+
+    @contextmanager
+    def timed(self, pace: Pace | None, num_tokens: int = 1) -> Iterator[None]:
+        """Run a pass with as many threads as `pace` says, and tell it the time per token."""
+        if pace is None or not self._first:
+            yield
+            return
+        if torch.get_num_threads() != pace.threads:
+            torch.set_num_threads(pace.threads)
+        began = time.perf_counter()
+        yield
+        pace.record((time.perf_counter() - began) / num_tokens)

@@ -1,0 +1,268 @@
+"""Rows that run together, and one step of them: who may run, what is read and written, who ends.
+
+A step is: at most one chunk of a prompt, then one token for every row that writes (continuous
+batching), or several where guesses come true. Owned by the compute thread (`engine/scheduler.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from engine.admission import Line
+from engine.base import CacheSizes, DeviceOutOfMemory, EngineError, FinishReason
+from engine.device import is_out_of_memory
+from engine.generate import Row
+from engine.guessing import Guessing
+from engine.kv_cache import Slot
+from engine.model import Model
+from engine.pace import Paces
+from engine.prefix import covers
+from engine.tiers import Tiers
+
+log = logging.getLogger(__name__)
+
+_WARM_UP_SECONDS = 1.0
+_TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
+
+NO_ROOM = (
+    "The device ran out of memory in the middle of an answer: close other programs or "
+    "conversations, or choose a smaller model or precision."
+)
+
+
+class Batch:
+    """The rows of one model, running and waiting, and the slots they write to."""
+
+    def __init__(
+        self,
+        model: Model,
+        tiers: Tiers,
+        *,
+        max_rows: int,
+        chunk: int,
+        shared_chunk: int,
+        paces: Paces,
+        guessing: Guessing,
+    ) -> None:
+        """`chunk` and `shared_chunk` are those of `Scheduler`."""
+        self._model, self._tiers, self._max_rows = model, tiers, max_rows
+        self._chunk, self._shared_chunk = chunk, shared_chunk
+        self._paces, self._guessing = paces, guessing
+        self._line = Line()
+        self._rows: list[Row] = []
+        self._turn = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to compute."""
+        return not (self._rows or self._line.rows)
+
+    def join(self, row: Row) -> None:
+        """Put `row` at the end of the line."""
+        self._line.rows.append(row)
+
+    def step(self) -> None:
+        """Compute one step. An error of our own ends the rows that run, not the thread."""
+        try:
+            for row in [row for row in self._line.rows + self._rows if row.cancelled]:
+                self._end(row, "cancelled")
+            self._admit()
+            if reader := self._next_reader():
+                self._read(reader)
+            if writers := [row for row in self._rows if row.pending() == 1]:
+                self._write(writers)
+        except Exception as error:
+            log.exception("a step failed")
+            self._fail(list(self._rows), _translated(error))
+
+    def warm_up(self) -> None:
+        """Find the number of threads to begin with, by some decode steps that nobody sees."""
+        slot = Slot(self._model.cache_shape)
+        self._model.make_room(slot, 2)
+        until = time.perf_counter() + _WARM_UP_SECONDS
+        while not self._paces.writing.settled and time.perf_counter() < until:
+            with self._paces.timed(self._paces.writing):
+                self._model.forward([0], [(slot, 1)])
+            slot.trim(1)
+        self._paces.reading.begin_with(self._paces.writing.threads)
+
+    def sizes(self) -> CacheSizes:
+        """What keys and values take now."""
+        return self._tiers.sizes(self._slots())
+
+    def forget(self, scope: str) -> None:
+        """Drop cached prefixes of `scope`; rows of it that still run leave nothing either."""
+        self._tiers.forget(scope)
+        for row in self._rows + self._line.rows:
+            if covers(scope, row.scope):
+                row.scope = ""
+                if row.slot is not None:
+                    row.slot.scope = ""
+
+    def close(self, error: EngineError) -> None:
+        """End all rows with `error` and free the slots."""
+        self._fail(self._rows + self._line.rows, error)
+        self._tiers.clear()
+
+    # 1. who may run
+
+    def _slots(self) -> list[Slot]:
+        return [row.slot for row in self._rows if row.slot is not None]
+
+    def _admit(self) -> None:
+        """Give slots to waiting rows while there are places and bytes for them."""
+        while len(self._rows) < self._max_rows and (row := self._line.first(self._rows)):
+            context = self._model.cache_shape.context_length
+            most = min(row.num_prompt + row.max_new_tokens, context)
+            if not self._tiers.fits(most, self._slots()) and self._rows:
+                return  # wait until a row ends
+            self._line.serve(row)
+            try:
+                row.start(*self._tiers.take(row.scope, row.tokens, self._slots()))
+                self._rows.append(row)
+            except Exception as error:
+                row.fail(_translated(error))
+
+    # 2. one chunk of one prompt
+
+    def _next_reader(self) -> Row | None:
+        """The row whose prompt is read on, in turn."""
+        readers = [row for row in self._rows if row.pending() > 1]
+        if not readers:
+            return None
+        self._turn += 1
+        return readers[self._turn % len(readers)]
+
+    def _read(self, row: Row) -> None:
+        slot = row.slot
+        assert slot is not None
+        if self._tiers.restore(slot, row.tokens, row.pieces):
+            row.num_reused = slot.length
+            row.report_reading()
+            return
+        alone = all(other is row or other.pending() > 1 for other in self._rows)
+        num = min(row.pending(), self._chunk if alone else self._shared_chunk)
+        part = row.tokens[slot.length : slot.length + num]
+        with self._paces.timed(self._paces.reading if num >= _TIMED_CHUNK else None, num):
+            logits = self._forward(part, [row], [num], every=False)
+        if logits is None:
+            return
+        if slot.length == len(row.tokens):
+            self._verify(row, [], logits)
+        else:
+            row.report_reading()
+
+    # 3. one token for all who write
+
+    def _write(self, writers: list[Row]) -> None:
+        began = time.perf_counter()
+        drafts = self._guessing.drafts(writers)
+        parts = [
+            (row, draft)
+            for row, draft in zip(writers, drafts, strict=True)
+            if self._has_room(row, len(draft))
+        ]
+        if not parts:
+            return
+        rows, nums = [row for row, _ in parts], [1 + len(draft) for _, draft in parts]
+        ids = [token for row, draft in parts for token in (row.tokens[-1], *draft)]
+        before, guessed = sum(row.num_new for row in rows), len(ids) > len(rows)
+        with self._paces.timed(None if guessed else self._paces.writing):
+            logits = self._forward(ids, rows, nums)
+        if logits is None:
+            return
+        for (row, draft), row_logits in zip(parts, torch.split(logits, nums), strict=True):
+            self._verify(row, draft, row_logits)
+        num_written = sum(row.num_new for row in rows) - before
+        self._guessing.record(num_written, time.perf_counter() - began, guessed=guessed)
+
+    def _has_room(self, row: Row, num_guessed: int) -> bool:
+        """Make room for the next tokens of `row` → whether it can be written on now."""
+        assert row.slot is not None
+        try:
+            self._tiers.make_room(row.slot, len(row.tokens) + num_guessed, self._slots())
+        except DeviceOutOfMemory as error:
+            self._fail([row], error)
+            return False
+        return row.pending() == 1  # else the slot was emptied, and is read again
+
+    def _verify(self, row: Row, draft: list[int], logits: Tensor) -> None:
+        """Draw as long as what is drawn is what was read ahead; logits (1 + len(draft), V)."""
+        slot, held = row.slot, len(row.tokens)
+        assert slot is not None
+        reason: FinishReason | None = None
+        for place, guess in enumerate((*draft, None)):
+            try:
+                reason = row.accept(logits[place])
+            except EngineError as error:
+                self._fail([row], error)
+                return
+            if reason is not None or row.tokens[-1] != guess:
+                break
+            held += 1
+        if draft:
+            row.lookup.learn(len(draft), held - slot.length + len(draft))
+            slot.trim(held)
+        if reason is None and len(row.tokens) >= self._model.cache_shape.context_length:
+            reason = "length"
+        if reason is not None:
+            self._end(row, reason)
+
+    def _forward(
+        self, ids: list[int], rows: list[Row], nums: list[int], *, every: bool = True
+    ) -> Tensor | None:
+        """A pass over `rows` → logits as of `Model.forward`, None if a row had to go.
+
+        Out of memory: once more without kept prefixes, then the row that holds most is given up,
+        and the others are tried in the next step.
+        """
+        spans = [(row.slot, num) for row, num in zip(rows, nums, strict=True) if row.slot]
+        for last_try in (False, True):
+            try:
+                return self._model.forward(ids, spans, every=every)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if last_try or not self._tiers.give_up():
+                    longest = max(rows, key=lambda row: len(row.tokens))
+                    self._fail([longest], DeviceOutOfMemory(NO_ROOM))
+                    return None
+        return None
+
+    # 4. how rows end
+
+    def _end(self, row: Row, reason: FinishReason) -> None:
+        self._remove(row)
+        if row.slot is not None:
+            self._tiers.keep(row.slot)
+            row.slot = None
+        row.end(reason)
+
+    def _fail(self, rows: Sequence[Row], error: EngineError) -> None:
+        for row in rows:
+            self._remove(row)
+            if row.slot is not None:
+                row.slot.release()
+                row.slot = None
+            row.fail(error)
+
+    def _remove(self, row: Row) -> None:
+        for place in (self._rows, self._line.rows):
+            if row in place:
+                place.remove(row)
+
+
+def _translated(error: Exception) -> EngineError:
+    if isinstance(error, EngineError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceOutOfMemory(NO_ROOM)
+    return EngineError(
+        "The engine met an error of its own while computing this answer; the log says where. "
+        "Send the prompt again."
+    )
