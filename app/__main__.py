@@ -7,7 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.settings import Settings, SettingsInvalid, help_text, open_data_folder
+from app.setting import SettingsInvalid
+from app.settings import Settings, open_data_folder
+from app.settings_table import help_text
 
 WORDS = ("serve", "selftest")
 

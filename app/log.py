@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-from app.settings import SettingsInvalid
+from app.setting import SettingsInvalid
 from engine.base import EngineError
 from safety.base import GuardError
 from storage.records import StorageError

@@ -25,10 +25,11 @@ from app.library import Library
 from app.manifest import changed_files
 from app.models import ModelBusy, ModelUnloaded, fits_beside, take_over
 from app.parts import Part, PartView
-from app.settings import BUILT_IN, Settings
+from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
+from engine.catalog import BUILT_IN
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
 from safety.policy import Policy

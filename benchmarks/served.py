@@ -22,8 +22,8 @@ from launch.browsers import find_browser
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from app.server import Site
     from app.services import Services
+    from app.site import Site
 
 
 def free_port() -> int:
@@ -42,9 +42,9 @@ def served(*options: str) -> Iterator[tuple[Services, Site]]:
     close_environment(folder)
     import uvicorn
 
-    from app.server import build
     from app.services import Services
     from app.settings import Settings
+    from app.site import build
 
     line = ["--data", str(folder), "--port", str(free_port()), "--no-browser", *options]
     services = Services(Settings.load(line, {}))

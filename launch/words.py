@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
-from app.settings import Settings, SettingsInvalid, help_text
+from app.setting import SettingsInvalid
+from app.settings import Settings
+from app.settings_table import help_text
 from launch import care, diagnose, testing
 from launch.environment import clean_environment
 from launch.install import install

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import markdown_table, names
+from app.settings import names
+from app.settings_table import markdown_table
 
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS, FILES = "settings", "file map"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from app.accounts import digest
 from app.parts import Part
-from app.server import Site
 from app.services import Services
 from app.settings import Settings
+from app.site import Site
 from engine.base import Engine
 from safety.base import Guard
 from tests.app.asgi import ask, same_origin

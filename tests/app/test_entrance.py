@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI
 
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from tests.app.asgi import Answer, ask, same_origin
 from tests.app.house import enter, make_services
 

@@ -21,7 +21,7 @@ from app.jobs import JobRefused
 from app.lan import CertificateUnusable, LanAbsent
 from app.models import ModelUnloaded
 from app.parts import PartCancelled
-from app.settings import SettingsInvalid
+from app.setting import SettingsInvalid
 from app.share import ShareError
 from app.strings import Strings
 from engine.base import CheckpointMissing, ContextFull, EngineError

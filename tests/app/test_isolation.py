@@ -15,8 +15,8 @@ import pytest
 from app import routes
 from app.accounts import digest
 from app.rates import Rates
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from storage.records import OWNER_ID
 from tests.app.asgi import ask, same_origin
 from tests.app.house import make_services, sign_in

@@ -11,8 +11,8 @@ import pytest
 
 from app.api.keys import Keys
 from app.rates import Rates
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from storage.records import OWNER_ID
 from tests.app.asgi import ask_async, same_origin
 from tests.app.house import make_services, sign_in

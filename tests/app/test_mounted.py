@@ -21,8 +21,8 @@ from starlette.routing import Mount
 from app import routes
 from app.rates import Rates
 from app.reply import PAGE_POLICY
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from tests.app.asgi import Answer, ask, ask_async, same_origin
 from tests.app.house import make_services, sign_in
 

@@ -15,8 +15,8 @@ from app.accounts import digest
 from app.page.panels import Panels
 from app.page.people import PeoplePanel
 from app.page.templates import Templates
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from app.strings import Strings
 from storage.records import OWNER_ID
 from tests.app.house import make_services, sign_in

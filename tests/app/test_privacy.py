@@ -14,8 +14,8 @@ import pytest
 
 from app.jobs import Again, Send
 from app.log import close_log, open_log
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from engine.base import Chunk, DeviceOutOfMemory, Prompt, Sampling
 from safety.base import Verdict
 from storage.records import OWNER_ID

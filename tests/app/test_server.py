@@ -17,9 +17,10 @@ import pytest
 
 from app import instance, server
 from app.explain import explain
-from app.server import SAID, PortTaken, find_port
+from app.server import SAID
 from app.services import Services
 from app.settings import Settings
+from app.start import PortTaken, find_port
 from app.strings import Strings
 from storage.records import (
     DatabaseDamaged,
@@ -180,7 +181,7 @@ def test_nothing_heavy_is_imported_before_the_page_is_up(
     tmp_path: Path, guarded_environment: dict[str, str]
 ) -> None:
     code = (
-        "import json, sys; from pathlib import Path; from app.server import build;"
+        "import json, sys; from pathlib import Path; from app.site import build;"
         "from tests.app.house import make_services;"
         f"services = make_services(Path({str(tmp_path / 'data')!r})); build(services);"
         "services.close(); print(json.dumps(sorted(sys.modules)))"

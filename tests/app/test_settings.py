@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app import settings as module
-from app.settings import Settings, SettingsInvalid, open_data_folder
+from app.setting import SettingsInvalid
+from app.settings import Settings, definitions, names, open_data_folder
+from app.settings_table import help_text, markdown_table, table
 
 
 def load(tmp_path: Path, *argv: str, environ: dict[str, str] | None = None) -> Settings:
@@ -103,23 +104,21 @@ def test_hosts_are_a_lower_case_list(tmp_path: Path) -> None:
 
 
 def test_help_and_tables_name_every_setting() -> None:
-    text, markdown = module.help_text(), module.markdown_table()
-    for row in module.table():
+    text, markdown = help_text(), markdown_table()
+    for row in table():
         assert row.option in text
         assert row.variable in text
         assert row.option in markdown
         assert row.help
         assert row.range
         assert markdown.count(f"`{row.variable}`") == 1
-    assert len(module.table()) == len(module.names())
+    assert len(table()) == len(names())
 
 
 def test_every_default_passes_its_own_check() -> None:
-    for name in module.names():
-        if name in ("data", "hosts"):
-            continue
-        default = getattr(Settings(data=Path("/x")), name)
-        assert module._value(name, default, name) == default
+    for each in definitions():
+        if each.name not in ("data", "hosts"):
+            assert each.value(each.default, each.name) == each.default
 
 
 @pytest.mark.skipif(os.name != "posix", reason="modes are a matter of POSIX")

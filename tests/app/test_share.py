@@ -25,7 +25,6 @@ from gradio import tunneling
 from app.explain import explain
 from app.hosts import Hosts
 from app.lan import CertificateUnusable, Lan, LanAbsent
-from app.server import Site, build
 from app.services import Services
 from app.share import (
     GradioTunnel,
@@ -36,6 +35,7 @@ from app.share import (
     TunnelFailed,
     TunnelMissing,
 )
+from app.site import Site, build
 from app.strings import Strings
 from app.visitors import Visitors
 from storage.records import OWNER_ID

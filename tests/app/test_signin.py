@@ -14,8 +14,8 @@ from app.accounts import digest
 from app.guesses import FREE_TRIES, MAX_A_MINUTE, Guesses
 from app.passwords import MEMORY_KIBIBYTES, Passwords
 from app.rates import Rates
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from app.visitors import Visitors
 from storage.clock import now
 from storage.records import OWNER_ID

@@ -16,8 +16,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from app.strings import Strings
 from tests.app.house import make_services
 

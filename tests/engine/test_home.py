@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings, SettingsInvalid
+from app.setting import SettingsInvalid
+from app.settings import Settings
 from engine.__main__ import main, models_folder
 from engine.home import MOVED_FILE, PointerUnreadable, data_folder, default_data_folder
 

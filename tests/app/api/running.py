@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from app.server import Site
+from app.site import Site
 
 
 @contextmanager

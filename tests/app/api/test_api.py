@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from app.api.keys import SCOPES, Keys
 from app.gateway import Gateway
-from app.server import Site, build
 from app.services import Services
+from app.site import Site, build
 from storage.records import OWNER_ID
 from tests.app.asgi import Answer, ask
 from tests.app.fakes import FailingGuard, TellingEngine

@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from app.api.keys import Keys
-from app.server import build
+from app.site import build
 from engine.local import LocalEngine
 from storage.records import OWNER_ID
 from tests.app.api.running import served

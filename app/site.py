@@ -1,0 +1,119 @@
+"""The app behind its gateway: every router, the page, and the doors that let people in.
+
+Built from started services; who listens for it is `app/server.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse
+
+from app.accounts import Accounts
+from app.api.keys import Keys
+from app.api.routes import Api
+from app.doors import Doors
+from app.entrance import Entrance
+from app.gateway import Gateway
+from app.gradio_stubs import skip_stub_files
+from app.lan import Lan
+from app.services import Services
+from app.share import GradioTunnel, Share
+from app.signin import SignIn
+from app.static_files import StaticFiles
+from app.strings import Strings
+from storage.records import OWNER_ID
+
+Mount = Callable[[FastAPI, Services], FastAPI]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The app behind its gateway, and how to let a browser in."""
+
+    app: Gateway
+    entrance: Entrance
+    doors: Doors
+
+    @property
+    def secret(self) -> str:
+        """What a second start shows."""
+        return self.entrance.accounts.secret
+
+
+def build(services: Services, mount: Mount | None = None) -> Site:
+    """Build the app of started services. `mount` puts the page in (default: the Gradio page).
+
+    Takes a second or two: Gradio is imported here.
+    """
+    settings = services.settings
+    strings = Strings.load(settings.language)
+    accounts = Accounts(
+        services.store,
+        session_seconds=settings.session_days * 86_400,
+        idle_seconds=settings.session_idle_hours * 3_600,
+    )
+    files = StaticFiles()
+    entrance = Entrance(accounts, strings, files, settings.port, services.end_guests)
+    signin = SignIn(accounts, services.store, strings, files, settings.port)
+    keys = Keys(services.store.people)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    # With a policy of the parent's, Gradio's own middleware, which echoes origins, stands down.
+    app.add_middleware(CORSMiddleware, allow_origins=[])
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        """FastAPI's own answer would repeat what was sent."""
+        return JSONResponse({"detail": strings.say("gateway.binding"), "code": "binding"}, 400)
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.include_router(entrance.router())
+    app.include_router(signin.router())
+    app.include_router(Api(services, strings).router())
+    app.include_router(files.router())
+    if mount is None:
+        skip_stub_files()
+        from app.page.mount import mount as mount_page
+
+        mount = mount_page
+    app = mount(app, services)
+    gateway = Gateway(
+        app,
+        accounts,
+        port=settings.port,
+        strings=strings,
+        entrance=entrance.page(),
+        signin=signin.page("signin"),
+        keys=keys,
+        hosts=settings.hosts,
+    )
+    visitors, hosts = gateway.visitors, gateway.hosts
+    doors = Doors(
+        store=services.store,
+        port=settings.port,
+        forget=services.forget,
+        accounts=accounts,
+        passwords=signin.passwords,
+        keys=keys,
+        gateway=gateway,
+        share=Share(
+            services.store,
+            hosts,
+            visitors,
+            lambda: GradioTunnel(settings.share_server, settings.share_certificate),
+        ),
+        lan=Lan(
+            services.store,
+            hosts,
+            visitors,
+            gateway,
+            certificate=settings.certificate,
+            key=settings.certificate_key,
+        ),
+    )
+    services.doors = doors
+    gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
+    return Site(gateway, entrance, doors)
