@@ -12,8 +12,9 @@ from pathlib import Path
 
 from app.settings import Settings
 from engine.base import DeviceOutOfMemory, Engine, EngineError
-from engine.catalog import BUILT_IN, BUILT_IN_FOLDER, Purpose, installed, known
+from engine.catalog import BUILT_IN, BUILT_IN_FOLDER, Purpose, installed, known, resolve
 from engine.config import LlamaConfig, load_config
+from engine.endpoint import Address, is_address
 from engine.stores import Stores, find
 
 # A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.
@@ -57,11 +58,22 @@ def model_choices(settings: Settings, *, stores: Stores | None = None) -> list[M
     return [_choice(name, path) for name, path in found.items()]
 
 
+def find_model(settings: Settings) -> Path | None:
+    """Where the model lies that `settings` name; None for one on another server.
+
+    Raises `CheckpointMissing`, also for what is no address.
+    """
+    if is_address(settings.model):
+        Address.parse(settings.model)
+        return None
+    return resolve(settings.model, models=settings.data / "models")
+
+
 def _choice(name: str, path: Path) -> ModelChoice:
     about = known(name)
     purpose: Purpose = about.purpose if about else "chat"
     try:
-        config = _config_of(path)
+        config = config_of(path)
     except EngineError as error:
         return ModelChoice(name, path, purpose=purpose, problem=str(error))
     return ModelChoice(
@@ -75,7 +87,7 @@ def _choice(name: str, path: Path) -> ModelChoice:
     )
 
 
-def _config_of(path: Path) -> LlamaConfig:
+def config_of(path: Path) -> LlamaConfig:
     """The config of a model; of a GGUF file or an adapter from its own header. Imports torch then.
 
     Raises `EngineError`.

@@ -10,10 +10,9 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event
 from typing import TYPE_CHECKING
 
 from app.choices import Choices, instructions
@@ -22,18 +21,17 @@ from app.downloads import Downloads
 from app.guarding import Guarding
 from app.jobs import Jobs
 from app.library import Library
-from app.manifest import changed_files
-from app.models import ModelBusy, ModelUnloaded, fits_beside, take_over
+from app.models import find_model
 from app.parts import Part, PartView
+from app.running_model import RunningModel
 from app.settings import Settings
 from app.turn import Means, Step, Task, cache_scope, take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
-from engine.catalog import BUILT_IN
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
 from safety.policy import Policy
-from storage.records import OWNER_ID, Conversation, StorageError, Turn
+from storage.records import Conversation, Turn
 from storage.store import Store
 
 if TYPE_CHECKING:
@@ -67,17 +65,14 @@ class Services:
         self.closing = Event()
         self.started_at = time.time()
         self.library = Library.load()
-        self.model = settings.model  # the name of the one that answers, or is being loaded
-        self.model_wanted = settings.model  # the name that was chosen last
-        self.model_error: Exception | None = None  # why the last change of model did not happen
-        self.changed_files: list[str] = []  # of the model, since it was last loaded
         self.doors: Doors | None = None  # set by the server, which has them
         self.credentials = Credentials(settings.data)
         self.downloads = Downloads(settings.data / "models", self.credentials)
-        self._choosing = Lock()
-        self._outgoing: Engine | None = None  # answers until the next one is loaded
-        self.engine: Part[Engine] = Part(
-            "engine", lambda: self._loaded(self._settings_for(self.model))
+        self.running = RunningModel(
+            settings,
+            load=lambda chosen: load_engine(chosen),
+            is_quiet=lambda: self.guard.view().state != "loading",
+            closing=self.closing,
         )
         self.guarding = Guarding(
             settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
@@ -89,8 +84,7 @@ class Services:
         self.store = Store.open(self.settings.data)
         if self.store.repair is not None:
             log.error("the database was damaged: %s", self.store.repair.report())
-        if self.settings.origin("model") == "default":
-            self.model = self.store.setting(OWNER_ID, "model") or self.settings.model
+        self.running.start(self.store)
         self.guarding.start(self.store)
         means = Means(self.store, self.engine, self.guard, self.closing)
 
@@ -133,102 +127,17 @@ class Services:
         """How replies are drawn for this user; as the model's makers do if nothing is saved."""
         saved = self.store.setting(user_id, "sampling")
         if saved is None:
-            return usual_sampling(self._settings_for(self.model))
+            return usual_sampling(self.running.settings_for())
         try:
             return Sampling(**json.loads(saved))
         except (EngineError, TypeError, json.JSONDecodeError):
             log.warning("the saved sampling of user %d is unreadable; the usual one holds", user_id)
-            return usual_sampling(self._settings_for(self.model))
+            return usual_sampling(self.running.settings_for())
 
-    def use_model(self, name: str) -> None:
-        """Begin to load another model in place of the one that answers. Returns at once.
-
-        Prompts wait meanwhile. An answer that is being written ends with `EngineClosed` when its
-        engine closes; what was written is kept. The choice holds for later starts that name no
-        model. If it cannot be loaded, the old one goes on and `model_error` says why. Raises
-        `CheckpointMissing` or `ModelBusy`; nothing changes then.
-        """
-        wanted = self._settings_for(name)
-        path = find_model(wanted)
-        with self._choosing:
-            if self.engine.view().state == "loading":
-                raise ModelBusy(name)
-            before, self._outgoing = self.model, self.engine.peek()
-            self.model, self.model_wanted, self.model_error = name, name, None
-            change = partial(self._change_model, self._settings_for(before), wanted, path)
-            self.engine.replace(change)
-
-    def unload_model(self) -> None:
-        """Give back the memory of the model that answers. Nothing answers until one is chosen.
-
-        Blocks until it is closed. Raises `ModelBusy` while one is being loaded.
-        """
-        with self._choosing:
-            if self.engine.view().state == "loading":
-                raise ModelBusy(self.model)
-            engine = self.engine.peek()
-
-            def nothing() -> Engine:
-                if engine is not None:
-                    engine.close()
-                raise ModelUnloaded("No model is loaded.")
-
-            self.engine.replace(nothing)
-
-    def _change_model(self, before: Settings, wanted: Settings, path: Path | None) -> Engine:
-        """The load that `use_model` begins. Blocks. Raises if no model is left to answer."""
-        try:
-            engine, error = take_over(
-                self._outgoing,
-                load_new=lambda: self._loaded(wanted),
-                load_old=lambda: self._loaded(before),
-                fits=lambda: path is None or fits_beside(path, self.settings.device),
-            )
-        except Exception as failure:
-            log.warning("no model could be loaded", exc_info=failure)
-            self.model_error = failure
-            raise
-        if error is not None:
-            log.warning("the chosen model could not be loaded", exc_info=error)
-            self.model, self.model_error = before.model, error
-        elif not self.closing.is_set():
-            try:
-                self.store.set_setting(OWNER_ID, "model", wanted.model)
-            except StorageError as failure:  # it answers now; the next start takes the old one
-                self.model_error = failure
-        self._outgoing = None
-        if self.closing.is_set():
-            engine.close()
-        return engine
-
-    def _loaded(self, settings: Settings) -> Engine:
-        """Load an engine; its files are then compared. Raises `EngineError`."""
-        engine = load_engine(settings)
-        self.changed_files = []
-        if settings.model != BUILT_IN:  # that one changes with Corral itself
-            compare = partial(self._compare_files, settings.model)
-            Thread(target=compare, name="manifest", daemon=True).start()
-        return engine
-
-    def _compare_files(self, model: str) -> None:
-        from engine.catalog import resolve
-
-        try:
-            folder = resolve(model, models=self.settings.data / "models")
-            self.changed_files = changed_files(self.store, folder)
-        except (EngineError, OSError, StorageError) as error:  # a server elsewhere has no files
-            log.info("the files of the model were not compared: %s", type(error).__name__)
-
-    def _settings_for(self, model: str) -> Settings:
-        """The settings with what was chosen on the page, where the start chose nothing itself."""
-        chosen: dict[str, object] = {"model": model}
-        if model != self.settings.model:
-            chosen["adapter"] = ""  # it belongs to the model that was named beside it
-        for name in ("precision", "context"):
-            kept = self.store.setting(OWNER_ID, name)
-            if kept and self.settings.origin(name) == "default":
-                chosen[name] = int(kept) if name == "context" else kept
-        return replace(self.settings, **chosen)  # type: ignore[arg-type]  # checked when they were kept
+    @property
+    def engine(self) -> Part[Engine]:
+        """What turns messages into text, once it is loaded."""
+        return self.running.part
 
     def readiness(self) -> Readiness:
         """How far engine and guard are. Does not block."""
@@ -278,24 +187,8 @@ class Services:
         """
         self.downloads.close()
         self.jobs.close()
-        for engine in (self.engine.peek(), self._outgoing):
-            if engine is not None:
-                engine.close()
+        self.running.close()
         self.store.close()
-
-
-def find_model(settings: Settings) -> Path | None:
-    """Where the model lies that `settings` name; None for one on another server.
-
-    Raises `CheckpointMissing`, also for what is no address.
-    """
-    from engine.catalog import resolve
-    from engine.endpoint import Address, is_address
-
-    if is_address(settings.model):
-        Address.parse(settings.model)
-        return None
-    return resolve(settings.model, models=settings.data / "models")
 
 
 def load_engine(settings: Settings) -> Engine:

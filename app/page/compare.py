@@ -56,7 +56,7 @@ class ComparePanel:
             presets=PRESETS,
             personas=[name for name, _ in known],
             models=[choice.name for choice in choices if not choice.problem],
-            model=self._services.model,
+            model=self._services.running.name,
             feedback=reply.feedback or Feedback(),
         )
         return {"html": html}
@@ -88,8 +88,8 @@ class ComparePanel:
         if (preset := fields.get("preset", "")) in PRESETS:
             choices = replace(choices, preset=preset)
         model = fields.get("model", "")
-        if model and model != self._services.model and user_id == OWNER_ID:
-            self._services.use_model(model)  # prompts wait until it is loaded
+        if model and model != self._services.running.name and user_id == OWNER_ID:
+            self._services.running.use(model)  # prompts wait until it is loaded
         known = dict(personas(self._services, self._strings.language, user_id))
         asked = Again(
             key,

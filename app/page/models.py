@@ -81,7 +81,7 @@ class ModelsPanel:
             again="" if origin == "default" else self._say("panels.models.again", origin=origin),
             fetch=self._fetch.values({choice.name for choice in choices}) if owner else {},
             progress=self._fetch.progress(),
-            small=services.model == BUILT_IN,
+            small=services.running.name == BUILT_IN,
             servers=self._servers.values(runs=bool(info)) if owner else (),
             loads=self._loads() if owner else (),
         )
@@ -124,14 +124,14 @@ class ModelsPanel:
             return {**self.value(user_id), "said": said, "tone": tone}
         try:
             if mode == "unload":
-                self._services.unload_model()
+                self._services.running.unload()
                 return {**self.value(user_id), "loading": True}  # looks again how it ended
             if mode == "again":
                 self._keep_loads(text)
-                text = self._services.model
+                text = self._services.running.name
             elif text not in self._usable_names():
                 return self._refused("panels.models.unknown")
-            self._services.use_model(text)
+            self._services.running.use(text)
         except ModelBusy:
             return self._refused("panels.models.busy")
         return self.value(user_id, followed=True)
@@ -190,7 +190,7 @@ class ModelsPanel:
 
     def _waiting(self, loading: bool) -> str:
         if loading:
-            name = self._title(self._services.model)
+            name = self._title(self._services.running.name)
             return self._say("panels.models.loading", name=name)
         error = self._services.readiness().engine.error
         none = self._say("panels.models.none")
@@ -202,12 +202,12 @@ class ModelsPanel:
 
     def _ending(self, info: EngineInfo | None) -> tuple[str, str]:
         """How the last change of model ended, and in which tone to say it."""
-        error, name = self._services.model_error, self._title(self._services.model)
+        error, name = self._services.running.error, self._title(self._services.running.name)
         if error is None:
             return self._say("panels.models.ready", name=name), "info"
         if isinstance(error, StorageError):
             return self._say("panels.models.unsaved", name=name), "error"
-        wanted, why = self._title(self._services.model_wanted), self._why(error)
+        wanted, why = self._title(self._services.running.wanted), self._why(error)
         if info is None:
             return self._say("panels.models.failed", name=wanted, why=why), "error"
         return self._say("panels.models.kept", name=wanted, old=name, why=why), "error"
@@ -220,7 +220,7 @@ class ModelsPanel:
             context = self._say("panels.models.tokens", count=f"{choice.context_length:,}")
             sizes = [count(choice.num_parameters), size(choice.stored_bytes), context]
             about = " · ".join([*sizes, *self._need(choice, room)])
-        used = runs and choice.name == self._services.model
+        used = runs and choice.name == self._services.running.name
         title = self._title(choice.name)
         return _Choice(choice.name, title, about, used, _usable(choice), choice.config is not None)
 

@@ -48,7 +48,9 @@ class Servers:
     def values(self, *, runs: bool) -> list[_Server]:
         """The lines for the template. `runs`: whether the chosen model answers."""
         return [
-            _Server(text, self._about(Address.parse(text)), runs and text == self._services.model)
+            _Server(
+                text, self._about(Address.parse(text)), runs and text == self._services.running.name
+            )
             for text in self.addresses()
         ]
 

@@ -67,7 +67,7 @@ class Shell:
             lines.append(self._say("page.foot.loading_guard"))
         if info is not None and info.note:
             lines.append(info.note)
-        if changed := self._services.changed_files:
+        if changed := self._services.running.changed_files:
             lines.append(self._say("page.foot.changed", files=", ".join(changed[:5])))
         store = self._services.store
         if store.repair is not None:
@@ -92,7 +92,7 @@ class Shell:
         return self._templates.render(
             "empty",
             ideas=[self._say(f"page.empty.idea_{n}") for n in range(1, NUM_IDEAS + 1)],
-            built_in=self._services.model == "built-in",
+            built_in=self._services.running.name == "built-in",
             folder=folder,
         )
 

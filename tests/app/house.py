@@ -22,7 +22,7 @@ def make_services(
     services = Services(Settings.load(["--data", str(data), "--no-browser", *argv], {}))
     told = engine or TellingEngine(["Hello there, friend."])
     judge = guard or WordGuard()
-    services.engine = Part("engine", lambda: told)
+    services.running.part = Part("engine", lambda: told)
     services.guard = Part("guard", lambda: judge)
     services.start()
     return services

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app import running_model
 from app import services as services_module
 from app.models import ModelBusy, ModelUnloaded, model_choices, take_over
 from app.page.figures import count, size, time_left
@@ -64,7 +65,7 @@ class Garage:
 def garage(monkeypatch: pytest.MonkeyPatch) -> Garage:
     made = Garage()
     monkeypatch.setattr(services_module, "load_engine", made.load)
-    monkeypatch.setattr(services_module, "fits_beside", lambda folder, device: True)
+    monkeypatch.setattr(running_model, "fits_beside", lambda folder, device: True)
     return made
 
 
@@ -133,12 +134,12 @@ def test_another_model_answers_and_the_old_one_is_closed(
 def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(
     services: Services, tmp_path: Path
 ) -> None:
-    services.use_model("two")
+    services.running.use("two")
     services.engine.wait(Event())
     services.close()
     again = start(tmp_path / "data")
     try:
-        assert (again.model, again.engine.wait(Event()).info().model) == ("two", "two")
+        assert (again.running.name, again.engine.wait(Event()).info().model) == ("two", "two")
     finally:
         again.close()
     named = start(tmp_path / "data", "--model", "one")
@@ -159,7 +160,7 @@ def test_while_it_loads_the_page_says_so_and_takes_no_other(
     refused = fire(panels.model, {"mode": "use", "text": "two"})["panel"]
     assert (refused["tone"], "html" in refused) == ("error", False)
     with pytest.raises(ModelBusy):
-        services.use_model("two")
+        services.running.use("two")
     garage.hold.set()
     assert services.engine.wait(Event()).info().model == "one"
 
@@ -171,7 +172,7 @@ def test_a_model_that_does_not_load_leaves_the_old_one_answering(
     fire(panels.model, {"mode": "use", "text": "two"})
     assert services.engine.wait(Event()) is garage.loaded[0]
     assert not garage.loaded[0].closed
-    assert services.model == "built-in"
+    assert services.running.name == "built-in"
     assert services.store.setting(1, "model") is None
     told = shown(panels, on=True)
     assert told["tone"] == "error"
@@ -210,7 +211,7 @@ def test_only_what_is_listed_and_sound_can_be_chosen(
     panel = fire(panels.model, {"mode": "use", "text": name})["panel"]
     assert panel["tone"] == "error"
     assert len(garage.loaded) == 1
-    assert services.model == "built-in"
+    assert services.running.name == "built-in"
 
 
 def test_guards_are_listed_but_do_not_chat(panels: Panels, tmp_path: Path) -> None:
@@ -251,13 +252,13 @@ def test_only_the_owner_may_change_it_or_see_the_folders(
 def test_an_unloaded_model_is_closed_and_can_be_chosen_again(
     services: Services, garage: Garage
 ) -> None:
-    services.unload_model()
+    services.running.unload()
     with pytest.raises(ModelUnloaded):
         services.engine.wait(Event())
     assert garage.loaded[0].closed
-    services.use_model("built-in")
+    services.running.use("built-in")
     assert services.engine.wait(Event()).info().model == "built-in"
-    services.unload_model()
+    services.running.unload()
     with pytest.raises(ModelUnloaded):
         services.engine.wait(Event())
 
@@ -267,13 +268,13 @@ def test_precision_and_context_are_those_of_the_page_unless_the_start_named_them
 ) -> None:
     services.store.set_setting(1, "precision", "int8")
     services.store.set_setting(1, "context", "2048")
-    services.use_model("one")
+    services.running.use("one")
     services.engine.wait(Event())
     assert (garage.asked[-1].precision, garage.asked[-1].context) == ("int8", 2048)
     make_model(tmp_path / "second", "one")
     named = start(tmp_path / "second", "--precision", "bf16")
     named.store.set_setting(1, "precision", "int8")
-    named.use_model("one")
+    named.running.use("one")
     named.engine.wait(Event())
     assert (garage.asked[-1].precision, garage.asked[-1].context) == ("bf16", 0)
     named.close()
@@ -281,7 +282,7 @@ def test_precision_and_context_are_those_of_the_page_unless_the_start_named_them
 
 def test_ending_in_the_midst_of_a_change_closes_both(garage: Garage, services: Services) -> None:
     garage.hold = Event()
-    services.use_model("one")
+    services.running.use("one")
     services.close()
     garage.hold.set()
     services.engine.wait(Event())

@@ -110,10 +110,10 @@ def test_a_server_can_be_changed_to_and_is_there_after_a_new_start(
     services.engine.replace(TellingEngine)
     services.start()
     services.engine.wait(Event())
-    services.use_model(address)
+    services.running.use(address)
     assert services.engine.wait(Event()).info().model == "tiny"
     services.close()
     again = Services(Settings(data=tmp_path))
     again.start()
-    assert again.model == address
+    assert again.running.name == address
     again.close()

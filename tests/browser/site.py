@@ -86,7 +86,7 @@ class Site:
         self.engine = Teller()
         self.guard = WordGuard()
         self.services = Services(Settings(data=data, model=model))
-        self.services.engine = Part("engine", lambda: self.engine)
+        self.services.running.part = Part("engine", lambda: self.engine)
         self.services.guard = Part("guard", lambda: self.guard)
         self.services.start()
         if ready:

@@ -22,7 +22,7 @@ def foot(*, repair: object = None, full: bool = False) -> str:
         readiness=lambda: ready,
         engine_info=lambda: None,
         store=SimpleNamespace(repair=repair, full=full),
-        changed_files=[],
+        running=SimpleNamespace(changed_files=[]),
     )
     shell = Shell(cast(Services, services), Templates(Strings.load("en")))
     (item,) = cast(list[Any], shell.foot()["items"])
