@@ -174,12 +174,12 @@ class DiskTier:
     # --- files ---
 
     def _read(self, path: Path, digest: str, ids: Sequence[int], slot: Slot) -> Tensor:
-        """The piece (L, 2G, PIECE, D). Raises `CheckpointBroken`, `OSError` or `ValueError`."""
+        """The piece (L, 2G, PIECE, entry). Raises `CheckpointBroken`, `OSError` or `ValueError`."""
         specs, _ = read_header(path)
         if set(specs) != {"ids", "kept", "check"}:
             raise ValueError("other tensors than a piece has")
         shape = slot.shape
-        expected = (shape.num_layers, 2 * shape.num_kv_heads, PIECE, shape.head_dim)
+        expected = (shape.num_layers, 2 * shape.num_kv_heads, PIECE, shape.entry)
         if specs["kept"].shape != expected or specs["kept"].dtype != shape.dtype:
             raise ValueError("another shape")
         content = specs["kept"].read()

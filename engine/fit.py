@@ -13,17 +13,17 @@ from dataclasses import dataclass
 import torch
 
 from engine.config import LlamaConfig
-from engine.kv_cache import CacheShape
+from engine.kv_cache import CacheShape, Kept, cache_shape
+from engine.matrices import KERNEL_WIDTH
 from engine.quantize import (
     BLOCK_VALUES,
-    INT4_GROUP,
-    KERNEL_WIDTH,
+    INT4_GROUPS,
     Precision,
     activation_dtype,
-    cache_dtype,
+    int4_group,
 )
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4")
+PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4", "int4-128")
 
 CPU = torch.device("cpu")
 
@@ -34,7 +34,7 @@ _CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's defaul
 _PACKED_BYTES = 32 << 20
 # Weights are quantized a block at a time; what is held for one, in float32 copies of it: itself,
 # its absolutes and quotients; for int4 also both candidates with their errors.
-_BLOCK_COPIES = {"int8": 4, "int4": 8}
+_BLOCK_COPIES = {"int8": 4, "int4": 8, "int4-128": 8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ def _matrices(config: LlamaConfig) -> Iterator[tuple[int, int, bool]]:
 
 
 def _matrix_bytes(rows: int, width: int, table: bool, precision: Precision) -> int:
-    if precision == "int4" and not table and _packs(rows, width):
-        return rows * width // 2 + rows * (width // INT4_GROUP) * 2
-    if precision in ("int8", "int4"):
+    if precision in INT4_GROUPS and not table and _packs(rows, width):
+        return rows * width // 2 + rows * (width // int4_group(precision, width)) * 2
+    if precision == "int8" or precision in INT4_GROUPS:
         return rows * width + 4 * rows
     return rows * width * (4 if precision == "fp32" else 2)
 
@@ -103,7 +103,7 @@ def _packs(rows: int, width: int) -> bool:
 def fit(config: LlamaConfig, precision: Precision, free: int, device: torch.device = CPU) -> Fit:
     """How much context `free` bytes leave beside the weights in `precision`."""
     weights = weight_bytes(config, precision, device)
-    token = config.kv_bytes_per_token(cache_dtype(config, precision, device).itemsize)
+    token = cache_shape(config, precision, device).token_bytes
     room = int(free * _SPARE) - weights
     return Fit(precision, weights, token, max(0, min(config.context_length, room // token)))
 
@@ -115,22 +115,16 @@ def predict(
     context: int,
     users: int = 1,
     device: torch.device = CPU,
+    kept: Kept = "auto",
 ) -> Memory:
     """What loading and then `users` conversations of `context` tokens each will take at most."""
     weights = weight_bytes(config, precision, device)
-    shape = CacheShape(
-        config.num_hidden_layers,
-        config.num_key_value_heads,
-        config.head_dim,
-        cache_dtype(config, precision, device),
-        device,
-        config.context_length,
-    )
+    shape = cache_shape(config, precision, device, kept)
     slot = shape.bucket(context) * shape.token_bytes
     return Memory(
         weights,
         users * slot,
-        _activation_bytes(config, precision, min(context, _CHUNK), context, device),
+        _activation_bytes(config, precision, min(context, _CHUNK), context, shape),
         _loading_bytes(config, precision, device),
     )
 
@@ -146,28 +140,31 @@ def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.devi
         final = _matrix_bytes(rows, width, table, precision)
         num = rows * width
         making = num * stored * (1 if table else 2)
-        if precision == "int4" and not table and _packs(rows, width):
+        if precision in INT4_GROUPS and not table and _packs(rows, width):
             making += num + num // 2  # one value a byte, then half of them in their new order
         making += 4 * min(num, BLOCK_VALUES) * _BLOCK_COPIES.get(precision, 0)
-        same = not table and precision not in ("int8", "int4") and final == num * stored
+        same = not table and precision not in _BLOCK_COPIES and final == num * stored
         peak = max(peak, kept + making + (0 if same or final == making else final))
         kept += final
     return max(peak, kept)
 
 
 def _activation_bytes(
-    config: LlamaConfig, precision: Precision, num: int, context: int, device: torch.device
+    config: LlamaConfig, precision: Precision, num: int, context: int, shape: CacheShape
 ) -> int:
     """The widest moment of a pass over `num` tokens with `context` keys behind them."""
-    wide = activation_dtype(precision, device).itemsize
+    wide = activation_dtype(precision, shape.device).itemsize
     hidden, ffn = config.hidden_size, config.intermediate_size
     qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
     group = config.num_attention_heads // config.num_key_value_heads
-    mask = (group + 1) * num * context * cache_dtype(config, precision, device).itemsize
+    narrow = shape.dtype == torch.int8
+    mask = (group + 1) * num * context * (wide if narrow else shape.dtype.itemsize)
+    if narrow:  # the floats of one layer, and for a moment what they are made from
+        mask += 2 * context * (2 * config.num_key_value_heads * config.head_dim) * wide
     # x, its norm, then the wider of the two halves of a layer: gate and up with their product, or
     # query, key and value with what attention makes of them.
     halves = max(3 * ffn, 2 * qkv)
-    if precision in ("int8", "int4"):  # the product is there twice more: as summed, and scaled
+    if precision in _BLOCK_COPIES:  # the product is there twice more: as summed, and scaled
         halves += 4 * ffn
     turns = 2 * max(2048, context) * (config.head_dim // 2) * 8
     return num * (2 * hidden + halves) * wide + mask + turns + _PACKED_BYTES

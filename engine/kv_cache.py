@@ -3,17 +3,30 @@
 A slot holds what a model computed for a sequence of token ids, layer by layer, in one buffer that
 grows in buckets (doubling), so that decode writes in place and nothing is padded. Slots know which
 ids they hold: the prefix cache compares them. All slots of a model draw on one budget of bytes.
+
+Keys and values may be kept in int8, each head of each token with a scale of its own that stands
+behind its values: about half the room of 16 bits, and slots, prefixes and pieces on the disk are
+handled as they always are.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from engine.base import DeviceOutOfMemory
+from engine.config import LlamaConfig
 from engine.device import is_out_of_memory
+from engine.quantize import Precision, activation_dtype
+
+# How keys and values are kept: as suits the activations, or in int8.
+Kept = Literal["auto", "int8"]
+
+_WIDE_CACHE_BYTES = 256 << 20
+_SCALE_BYTES = 4  # a float32 behind the int8 values of a head
 
 FIRST_BUCKET = 256  # tokens; a short question and its answer
 
@@ -30,9 +43,14 @@ class CacheShape:
     context_length: int
 
     @property
+    def entry(self) -> int:
+        """Elements that a head keeps of a token's key, or of its value."""
+        return self.head_dim + _SCALE_BYTES if self.dtype == torch.int8 else self.head_dim
+
+    @property
     def token_bytes(self) -> int:
         """Bytes of keys and values per token."""
-        return 2 * self.num_layers * self.num_kv_heads * self.head_dim * self.dtype.itemsize
+        return 2 * self.num_layers * self.num_kv_heads * self.entry * self.dtype.itemsize
 
     def bucket(self, num_tokens: int) -> int:
         """The smallest capacity a slot may have to hold `num_tokens`."""
@@ -42,9 +60,50 @@ class CacheShape:
         return max(num_tokens, min(size, self.context_length))
 
 
+def cache_shape(
+    config: LlamaConfig, precision: Precision, device: torch.device, kept: Kept = "auto"
+) -> CacheShape:
+    """What a token of a model of this shape leaves behind, in the dtype that `kept` asks for."""
+    return CacheShape(
+        num_layers=config.num_hidden_layers,
+        num_kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        dtype=torch.int8 if kept == "int8" else _usual_dtype(config, precision, device),
+        device=device,
+        context_length=config.context_length,
+    )
+
+
+def _usual_dtype(config: LlamaConfig, precision: Precision, device: torch.device) -> torch.dtype:
+    """As the activations, but never float32 where that is much.
+
+    A CPU reads float32 faster than bfloat16, so it keeps small caches in float32 around narrower
+    weights; at long contexts the halved memory counts more.
+    """
+    dtype = activation_dtype(precision, device)
+    if precision != "fp32" and dtype == torch.float32:
+        whole = config.kv_bytes_per_token(4) * config.context_length
+        return torch.float32 if whole <= _WIDE_CACHE_BYTES else torch.bfloat16
+    return dtype
+
+
+def to_int8(values: Tensor) -> Tensor:
+    """(..., D) floats → (..., D + 4) int8: rounded by a scale each, which stands behind them."""
+    wide = values.float()
+    scale = wide.abs().amax(dim=-1, keepdim=True) / 127
+    whole = (wide / scale.clamp_min(1e-30)).round_().to(torch.int8)
+    return torch.cat((whole, scale.view(torch.int8)), dim=-1)
+
+
+def from_int8(entries: Tensor, dtype: torch.dtype) -> Tensor:
+    """The inverse of `to_int8`, but for the rounding."""
+    scale = entries[..., -_SCALE_BYTES:].contiguous().view(torch.float32)
+    return (entries[..., :-_SCALE_BYTES] * scale).to(dtype)
+
+
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Keys and values of one sequence. `layers[i]` is (2·Hkv, capacity, D): keys, then values."""
+    """Keys and values of one sequence. `layers[i]` is (2·Hkv, capacity, entry): keys, values."""
 
     shape: CacheShape
     capacity: int = 0
@@ -74,7 +133,7 @@ class Slot:
                 shape.num_layers,
                 2 * shape.num_kv_heads,
                 capacity,
-                shape.head_dim,
+                shape.entry,
                 dtype=shape.dtype,
                 device=shape.device,
             )

@@ -25,14 +25,10 @@ from torch import Tensor
 
 from engine.config import LlamaConfig
 from engine.kernels.step import MAX_TOKENS, Step
-from engine.kv_cache import CacheShape, Slot
+from engine.kv_cache import Kept, Slot, cache_shape, from_int8, to_int8
+from engine.matrices import Dense, Matrix
 from engine.memory import give_back
-from engine.quantize import (
-    Dense,
-    Matrix,
-    Precision,
-    cache_dtype,
-)
+from engine.quantize import Precision, activation_dtype
 
 # One row's part of a pass: its slot, and how many of the tokens are for it.
 Span = tuple[Slot, int]
@@ -214,10 +210,15 @@ class Attention:
         slot, num = step.spans[row]
         heads, kv_heads, head_dim = self.num_heads, self.num_kv_heads, self.head_dim
         start, end = slot.length, slot.length + num
-        cache = slot.layers[layer]  # (2G, capacity, D)
-        cache[:, start:end] = qkv[:, heads:].transpose(0, 1)
-        keys, values = cache[:kv_heads, :end], cache[kv_heads:, :end]  # (G, T, D)
-        queries = qkv[:, :heads].to(cache.dtype)  # (n, H, D)
+        cache, fresh = slot.layers[layer], qkv[:, heads:].transpose(0, 1)  # (2G, capacity, entry)
+        if cache.dtype == torch.int8:
+            cache[:, start:end] = to_int8(fresh)
+            held = from_int8(cache[:, :end], qkv.dtype)
+        else:
+            cache[:, start:end] = fresh
+            held = cache[:, :end]
+        keys, values = held[:kv_heads], held[kv_heads:]  # (G, T, D)
+        queries = qkv[:, :heads].to(held.dtype)  # (n, H, D)
         # The R query heads of a group stand one after the other in the query axis: (1, G, R·n, D).
         if num == 1:
             grouped = queries.view(1, kv_heads, -1, head_dim)
@@ -273,20 +274,14 @@ class Llama:
         *,
         precision: Precision,
         device: torch.device,
+        kept: Kept = "auto",
     ) -> None:
         self.config, self.precision, self.device = config, precision, device
         self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
         self.rotary = rotary
         self.kernels = ""  # which kernels multiply, and why: measured at loading
         self.step: Step | None = None  # an own kernel for passes of few tokens
-        self.cache_shape = CacheShape(
-            num_layers=config.num_hidden_layers,
-            num_kv_heads=config.num_key_value_heads,
-            head_dim=config.head_dim,
-            dtype=cache_dtype(config, precision, device),
-            device=device,
-            context_length=config.context_length,
-        )
+        self.cache_shape = cache_shape(config, precision, device, kept)
 
     def stretch(self, num_tokens: int) -> int:
         """What `Slot.stretch` must be for a slot to serve a sequence of `num_tokens`."""
@@ -346,6 +341,8 @@ class Llama:
         if num == 1:
             return None
         shape, dtype = (num, length + num), self.cache_shape.dtype
+        if dtype == torch.int8:  # which attention sees as floats
+            dtype = activation_dtype(self.precision, self.device)
         mask = torch.full(shape, -torch.inf, dtype=dtype, device=self.device).triu_(length + 1)
         return mask.repeat(self.config.num_attention_heads // self.config.num_key_value_heads, 1)
 

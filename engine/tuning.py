@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from engine.quantize import Dense, Matrix, Plan
+from engine.matrices import Dense, Matrix, Plan
 
 if TYPE_CHECKING:
     from engine.llama import Llama

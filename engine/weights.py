@@ -15,16 +15,16 @@ from torch import Tensor
 
 from engine.base import CheckpointBroken
 from engine.config import LlamaConfig
+from engine.kv_cache import Kept
 from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm, Rotary
+from engine.matrices import Dense, Matrix, make_matrix
 from engine.memory import give_back
 from engine.quantize import (
-    Dense,
+    INT4_GROUPS,
     Grouped,
-    Matrix,
     Precision,
     Scaled,
     activation_dtype,
-    make_matrix,
     shape_of,
 )
 
@@ -99,6 +99,7 @@ def load_llama(
     precision: Precision,
     device: torch.device,
     *,
+    kept: Kept = "auto",
     progress: Callable[[float], None] = lambda _part: None,
 ) -> Llama:
     """Build the model from `checkpoint`, one matrix after the other.
@@ -124,7 +125,9 @@ def load_llama(
         head = source.matrix([("lm_head", vocab)], hidden, embedding=True)
     source.refuse_rest()
     progress(1.0)
-    return Llama(config, embedding, blocks, norm, head, rotary, precision=precision, device=device)
+    return Llama(
+        config, embedding, blocks, norm, head, rotary, precision=precision, device=device, kept=kept
+    )
 
 
 def first_layer_of(checkpoint: Weights) -> Llama:
@@ -192,7 +195,7 @@ class _Source:
         return tensor.to(device=self.device, dtype=activation_dtype(self.precision, self.device))
 
     def _weight(self, name: str, shape: tuple[int, int], *, wide: bool) -> Weight:
-        if self.precision == "int4" and not wide:
+        if self.precision in INT4_GROUPS and not wide:
             grouped = self.checkpoint.read_grouped(f"{name}.weight")
             if grouped is not None and shape_of(grouped) == shape:
                 self.used.add(f"{name}.weight")

@@ -2,12 +2,12 @@
    it: norm, rotation, the cache, SwiGLU. */
 
 typedef struct {
-    int64_t heads, kv_heads, dim, wide_cache; /* wide_cache: float32 keys and values, else bfloat16 */
+    int64_t heads, kv_heads, dim, kept; /* kept: FLOAT32, BFLOAT16 or INT8 keys and values */
     float eps;
 } Shape;
 
 typedef struct {         /* new tokens of one sequence, one after the other */
-    char *cache;         /* its slot: (layers, 2 * kv_heads, capacity, dim) */
+    char *cache;         /* its slot: (layers, 2 * kv_heads, capacity, entry) */
     const float *turns;  /* (tokens, dim / 2, 2): cosine and sine at each position */
     int64_t layer_bytes; /* from one layer of the slot to the next */
     int64_t capacity, length; /* tokens there is room for, tokens held before */
@@ -34,33 +34,65 @@ static void rotate(float *x, const float *turns, int64_t dim, float scale) {
     }
 }
 
-static void keep(const float *x, void *cache, int64_t at, int64_t dim, int64_t wide) {
-    if (wide) memcpy((float *)cache + at, x, dim * sizeof(float));
-    else for (int64_t i = 0; i < dim; i++) ((uint16_t *)cache + at)[i] = narrow(x[i]);
+/* An entry is what a head keeps of one token: its key, or its value. One of int8 ends with its scale,
+   a float32, which may stand at any address. */
+INLINE int64_t entry_bytes(int64_t dim, int64_t kind) {
+    return kind == FLOAT32 ? 4 * dim : kind == BFLOAT16 ? 2 * dim : dim + (int64_t)sizeof(float);
+}
+
+INLINE float scale_of(const char *entry, int64_t dim) {
+    float scale;
+    memcpy(&scale, entry + dim, sizeof scale);
+    return scale;
+}
+
+static void keep_int8(const float *x, int8_t *entry, int64_t dim) {
+    float top = 0, sum = 0;
+#pragma omp simd reduction(max : top) reduction(+ : sum)
+    for (int64_t i = 0; i < dim; i++) {
+        float size = fabsf(x[i]);
+        top = size > top ? size : top;
+        sum += x[i];
+    }
+    float inverse = top > 0 ? 127 / top : 0, scale = isfinite(sum) ? top / 127 : NAN;
+    for (int64_t i = 0; i < dim; i++) entry[i] = (int8_t)rintf(x[i] * inverse);
+    memcpy(entry + dim, &scale, sizeof scale);
+}
+
+static void keep(const float *x, void *entry, int64_t dim, int64_t kind) {
+    if (kind == FLOAT32) memcpy(entry, x, dim * sizeof(float));
+    else if (kind == INT8) keep_int8(x, entry, dim);
+    else for (int64_t i = 0; i < dim; i++) ((uint16_t *)entry)[i] = narrow(x[i]);
 }
 
 #define HEADS 4 /* query heads that look together: each key and value is read once for them */
 
-/* Scores (num, longest) of the queries of `num` heads against keys 0 … tokens - 1. */
-INLINE void look(const float *q, const void *cache, int64_t keys, int64_t tokens, int64_t dim,
-                 const int wide, const int num, float *scores, int64_t longest) {
-    for (int64_t t = 0; t < tokens; t++) {
+/* Scores (num, longest) of the queries of `num` heads against the keys of `tokens` entries. */
+INLINE void look(const float *q, const char *keys, int64_t tokens, int64_t dim, const int kind,
+                 const int num, float *scores, int64_t longest) {
+    for (int64_t t = 0; t < tokens; t++, keys += entry_bytes(dim, kind)) {
         Floats sum[HEADS] = {0};
         for (int64_t d = 0; d < dim; d += LANES) {
-            Floats key = load_either(cache, keys + t * dim + d, wide);
+            Floats key = load_from(keys, d, kind);
             for (int h = 0; h < num; h++) sum[h] += key * load(q + h * dim + d);
         }
-        for (int h = 0; h < num; h++) scores[h * longest + t] = total(sum[h]);
+        float scale = kind == INT8 ? scale_of(keys, dim) : 1;
+        for (int h = 0; h < num; h++) scores[h * longest + t] = total(&sum[h], LANES) * scale;
     }
 }
 
-/* out (num, dim): values 0 … tokens - 1, blended by `scores`. */
-INLINE void blend(const void *cache, int64_t values, int64_t tokens, int64_t dim, const int wide,
-                  const int num, const float *scores, int64_t longest, float *out) {
+/* out (num, dim): the values of `tokens` entries, blended by `scores`. */
+INLINE void blend(const char *values, int64_t tokens, int64_t dim, const int kind, const int num,
+                  float *scores, int64_t longest, float *out) {
+    int64_t bytes = entry_bytes(dim, kind);
+    if (kind == INT8)
+        for (int64_t t = 0; t < tokens; t++)
+            for (int h = 0; h < num; h++)
+                scores[h * longest + t] *= scale_of(values + t * bytes, dim);
     for (int64_t d = 0; d < dim; d += LANES) {
         Floats sum[HEADS] = {0};
         for (int64_t t = 0; t < tokens; t++) {
-            Floats value = load_either(cache, values + t * dim + d, wide);
+            Floats value = load_from(values + t * bytes, d, kind);
             for (int h = 0; h < num; h++) sum[h] += value * scores[h * longest + t];
         }
         for (int h = 0; h < num; h++) *(Floats *)(out + h * dim + d) = sum[h];
@@ -77,22 +109,23 @@ static void softmax(float *scores, int64_t num) {
     for (int64_t t = 0; t < num; t++) scores[t] *= inverse;
 }
 
-INLINE void some_heads(const float *q, const void *cache, int64_t keys, int64_t values,
-                       int64_t tokens, int64_t dim, const int wide, const int num, float *scores,
-                       int64_t longest, float *out) {
-    look(q, cache, keys, tokens, dim, wide, num, scores, longest);
+/* `num` query heads of one token, which share keys and values: look at `tokens` entries. */
+INLINE void some_heads(const float *q, const char *keys, const char *values, int64_t tokens,
+                       int64_t dim, const int kind, const int num, float *scores, int64_t longest,
+                       float *out) {
+    look(q, keys, tokens, dim, kind, num, scores, longest);
     for (int h = 0; h < num; h++) softmax(scores + h * longest, tokens);
-    blend(cache, values, tokens, dim, wide, num, scores, longest, out);
+    blend(values, tokens, dim, kind, num, scores, longest, out);
 }
 
 /* One key-value head of one sequence: rotate its new tokens, write them to the cache, and let their
    query heads look at all that stand before. `scores` has room for HEADS times `longest`. */
-static void attend(const Shape *s, const Span *span, void *cache, float *qkv, int64_t head,
+static void attend(const Shape *s, const Span *span, char *cache, float *qkv, int64_t head,
                    float *scores, int64_t longest, float *out) {
-    int64_t group = s->heads / s->kv_heads, dim = s->dim;
+    int64_t group = s->heads / s->kv_heads, dim = s->dim, bytes = entry_bytes(dim, s->kept);
     int64_t width = (s->heads + 2 * s->kv_heads) * dim;
-    int64_t keys = head * span->capacity * dim;
-    int64_t values = (s->kv_heads + head) * span->capacity * dim;
+    char *keys = cache + head * span->capacity * bytes;
+    char *values = cache + (s->kv_heads + head) * span->capacity * bytes;
     for (int64_t i = 0; i < span->num; i++) {
         float *token = qkv + (span->first + i) * width, *q = token + head * group * dim;
         float *k = token + (s->heads + head) * dim, *v = k + s->kv_heads * dim;
@@ -100,14 +133,19 @@ static void attend(const Shape *s, const Span *span, void *cache, float *qkv, in
         const float *turns = span->turns + i * dim;
         int64_t at = span->length + i;
         rotate(k, turns, dim, 1);
-        keep(k, cache, keys + at * dim, dim, s->wide_cache);
-        keep(v, cache, values + at * dim, dim, s->wide_cache);
+        keep(k, keys + at * bytes, dim, s->kept);
+        keep(v, values + at * bytes, dim, s->kept);
         for (int64_t h = 0; h < group; h++) rotate(q + h * dim, turns, dim, 1 / sqrtf(dim));
         for (int64_t h = 0, some; h < group; h += some) {
             some = group - h >= HEADS ? HEADS : group - h;
             float *from = q + h * dim, *to = y + h * dim;
-#define LOOK(wide, num) some_heads(from, cache, keys, values, at + 1, dim, wide, num, scores, longest, to)
-#define LOOK_WITH(num) case num: if (s->wide_cache) LOOK(1, num); else LOOK(0, num); break;
+#define LOOK(kind, num) some_heads(from, keys, values, at + 1, dim, kind, num, scores, longest, to)
+#define LOOK_WITH(num)                                                              \
+    case num:                                                                       \
+        if (s->kept == FLOAT32) LOOK(FLOAT32, num);                                 \
+        else if (s->kept == BFLOAT16) LOOK(BFLOAT16, num);                          \
+        else LOOK(INT8, num);                                                       \
+        break;
             switch (some) { LOOK_WITH(1) LOOK_WITH(2) LOOK_WITH(3) LOOK_WITH(4) }
         }
     }

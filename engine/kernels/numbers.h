@@ -17,21 +17,36 @@ typedef float Floats __attribute__((vector_size(4 * LANES), aligned(4), may_alia
 typedef uint32_t Words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
 
+enum { FLOAT32, BFLOAT16, INT8, INT4 }; /* how numbers are stored */
+
 INLINE Floats load(const float *from) { return *(const Floats *)from; }
 
 INLINE Floats load_wide(const uint16_t *from) { /* bfloat16: the upper half of a float32 */
     return (Floats)(__builtin_convertvector(*(const Halves *)from, Words) << 16);
 }
 
-/* From numbers that are stored as float32 (`wide`) or as bfloat16. */
-INLINE Floats load_either(const void *from, int64_t at, const int wide) {
-    return wide ? load((const float *)from + at) : load_wide((const uint16_t *)from + at);
+INLINE Floats load_int8(const int8_t *from) {
+    typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+    typedef int32_t Wide __attribute__((vector_size(4 * LANES)));
+    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)from, Wide), Floats);
 }
 
-INLINE float total(Floats x) {
-    float sum = 0;
-    for (int i = 0; i < LANES; i++) sum += x[i];
-    return sum;
+/* From numbers that are stored as float32, bfloat16 or int8. */
+INLINE Floats load_from(const void *from, int64_t at, const int kind) {
+    return kind == FLOAT32    ? load((const float *)from + at)
+           : kind == BFLOAT16 ? load_wide((const uint16_t *)from + at)
+                              : load_int8((const int8_t *)from + at);
+}
+
+/* The sum of `num` floats, a multiple of four: by fours, as one after the other each would wait. */
+INLINE float total(const void *x, const int num) {
+    typedef float Four __attribute__((vector_size(16)));
+    Four sum = {0}, part;
+    for (int i = 0; i < num; i += 4) {
+        memcpy(&part, (const float *)x + i, sizeof part);
+        sum += part;
+    }
+    return (sum[0] + sum[2]) + (sum[1] + sum[3]);
 }
 
 INLINE uint16_t narrow(float x) { /* to the nearest, ties to even; NaN stays NaN */

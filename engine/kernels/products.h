@@ -4,13 +4,11 @@
    products are what makes them fast. Float weights meet float32 activations. Each product is
    summed in an order of its own, so a row's result does not depend on the rows beside it. */
 
-enum { FLOAT32, BFLOAT16, INT8, INT4 };
-
 typedef struct {
     const void *weight;  /* (rows, width); INT4: (rows / 8, width / 32, 4, 32) bytes */
-    const void *scale;   /* INT8: (rows) float32; INT4: (rows / 8, width / 32, 8) bfloat16 */
+    const void *scale;   /* INT8: (rows) float32; INT4: (rows / 8, width / group, 8) bfloat16 */
     const uint16_t *zero; /* INT4, or NULL: what is added to each weight of a group, as `scale` */
-    int64_t rows, width, kind;
+    int64_t rows, width, kind, group; /* INT4: 32, or 128 where `zero` is NULL */
 } Matrix;
 
 typedef struct { /* activations (num, width) as a matrix wants them */
@@ -68,18 +66,18 @@ static void prepare(const Matrix *next, Activations a, int64_t at) {
 #define MOST 4 /* rows of activations */
 
 INLINE void float_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                       const int wide, float out[MOST][PANEL]) {
+                       const int kind, float out[MOST][PANEL]) {
     Floats sum[MOST][TILE] = {0};
     const float *x = a.wide + at * m->width;
     for (int64_t k = 0; k < m->width; k += LANES)
         for (int r = 0; r < TILE; r++) {
-            Floats w = load_either(m->weight, (row + r) * m->width + k, wide);
+            Floats w = load_from(m->weight, (row + r) * m->width + k, kind);
             __builtin_prefetch((const char *)m->weight +
-                               ((row + TILE + r) * m->width + k) * (wide ? 4 : 2));
+                               ((row + TILE + r) * m->width + k) * (kind == FLOAT32 ? 4 : 2));
             for (int i = 0; i < num; i++) sum[i][r] += w * load(x + i * m->width + k);
         }
     for (int i = 0; i < num; i++)
-        for (int r = 0; r < TILE; r++) out[i][r] = total(sum[i][r]);
+        for (int r = 0; r < TILE; r++) out[i][r] = total(&sum[i][r], LANES);
 }
 
 INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
@@ -98,11 +96,7 @@ INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, c
             }
         }
     for (int i = 0; i < num; i++)
-        for (int r = 0; r < TILE; r++) {
-            float whole = 0;
-            for (int k = 0; k < PARTS; k++) whole += sum[i][r][k];
-            out[i][r] = whole * row_scale[row + r];
-        }
+        for (int r = 0; r < TILE; r++) out[i][r] = total(&sum[i][r], PARTS) * row_scale[row + r];
 }
 
 typedef float PanelFloats __attribute__((vector_size(4 * PANEL), aligned(4), may_alias));
@@ -114,12 +108,13 @@ INLINE PanelFloats panel_scales(const uint16_t *from) {
 }
 
 INLINE void int4_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                      const int zeros, float out[MOST][PANEL]) {
+                      const int group, const int zeros, float out[MOST][PANEL]) {
     PanelFloats sum[MOST] = {0};
     int64_t groups = m->width / GROUP4, first = row / PANEL * groups;
     const uint8_t *w = (const uint8_t *)m->weight + first * (PANEL * GROUP4 / 2);
     for (int64_t g = 0; g < groups; g++, w += PANEL * GROUP4 / 2) {
-        PanelFloats scale = panel_scales((const uint16_t *)m->scale + (first + g) * PANEL);
+        int64_t scaled = (first + g) / (group / GROUP4);
+        PanelFloats scale = panel_scales((const uint16_t *)m->scale + scaled * PANEL);
         for (int i = 0; i < num; i++) {
             int32_t offset = a.sums[(at + i) * groups + g];
             float unit = a.scale[((at + i) * groups + g) / (GROUP / GROUP4)];
@@ -134,12 +129,13 @@ INLINE void int4_tile(const Matrix *m, int64_t row, Activations a, int64_t at, c
 INLINE void tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
                  float out[MOST][PANEL]) {
     switch (m->kind) {
-    case FLOAT32: float_tile(m, row, a, at, num, 1, out); break;
-    case BFLOAT16: float_tile(m, row, a, at, num, 0, out); break;
+    case FLOAT32: float_tile(m, row, a, at, num, FLOAT32, out); break;
+    case BFLOAT16: float_tile(m, row, a, at, num, BFLOAT16, out); break;
     case INT8: int8_tile(m, row, a, at, num, out); break;
     default:
-        if (m->zero) int4_tile(m, row, a, at, num, 1, out);
-        else int4_tile(m, row, a, at, num, 0, out);
+        if (m->zero) int4_tile(m, row, a, at, num, GROUP4, 1, out);
+        else if (m->group == GROUP4) int4_tile(m, row, a, at, num, GROUP4, 0, out);
+        else int4_tile(m, row, a, at, num, 4 * GROUP4, 0, out);
     }
 }
 

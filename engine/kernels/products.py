@@ -16,13 +16,14 @@ from engine.kernels import build
 log = logging.getLogger(__name__)
 
 GROUP = 64  # int8 activations that share a scale: widths are multiples of it
-GROUP4 = 32  # 4-bit weights that share a scale
+GROUP4 = 32  # 4-bit weights that share a scale, and are stored together
+_WIDE_GROUP4 = 128  # or as many share one
 PANEL = 8  # rows of 4-bit weights that are stored together
 _ROWS_AT_A_TIME = 4
 
 
 class Kind(IntEnum):
-    """How weights are stored: the enumeration of products.h."""
+    """How numbers are stored: the enumeration of numbers.h."""
 
     FLOAT32 = 0
     BFLOAT16 = 1
@@ -40,6 +41,7 @@ class MatrixPointers(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("width", ctypes.c_int64),
         ("kind", ctypes.c_int64),
+        ("group", ctypes.c_int64),
     )
 
 
@@ -53,18 +55,22 @@ class Stored:
     width: int
     scale: Tensor | None = None
     zero: Tensor | None = None
+    group: int = GROUP4  # columns of INT4 that share a scale
 
     @property
     def pointers(self) -> MatrixPointers:
         """Valid as long as this value is."""
         addresses = [None if t is None else t.data_ptr() for t in (self.scale, self.zero)]
-        return MatrixPointers(self.weight.data_ptr(), *addresses, self.rows, self.width, self.kind)
+        sizes = (self.rows, self.width, self.kind, self.group)
+        return MatrixPointers(self.weight.data_ptr(), *addresses, *sizes)
 
     @property
     def fits(self) -> bool:
         """Whether the library can walk these sizes."""
         height = PANEL if self.kind == Kind.INT4 else _ROWS_AT_A_TIME
-        return self.rows % height == 0 and self.width % GROUP == 0 and self.weight.is_contiguous()
+        groups = self.group == GROUP4 or (self.group == _WIDE_GROUP4 and self.zero is None)
+        sizes = self.rows % height == 0 and self.width % max(GROUP, self.group) == 0
+        return groups and sizes and self.weight.is_contiguous()
 
 
 def multiply(library: ctypes.CDLL, matrix: Stored, x: Tensor) -> Tensor:
@@ -102,7 +108,7 @@ def unpack_panels(panels: Tensor) -> Tensor:
 
 
 def panel_scales(scale: Tensor) -> Tensor:
-    """(N, K / 32) → (N / 8, K / 32, 8) bfloat16."""
+    """(N, K / group) → (N / 8, K / group, 8) bfloat16."""
     return scale.view(-1, PANEL, scale.shape[1]).transpose(1, 2).contiguous().bfloat16()
 
 
@@ -123,7 +129,7 @@ def computes_right(library: ctypes.CDLL) -> bool:
     changes nothing, and what is left is the rounding of float32 sums.
     """
     generator = torch.Generator().manual_seed(0)
-    rows, width = 40, 3 * GROUP
+    rows, width = 40, 4 * GROUP
     x = torch.randint(-127, 128, (7, width), generator=generator).float()
     x[:, ::GROUP] = 127
     for matrix, exact in _samples(rows, width, generator):
@@ -144,6 +150,8 @@ def _samples(rows: int, width: int, generator: torch.Generator) -> list[tuple[St
         torch.rand(rows, width // GROUP4, generator=generator).bfloat16().float() for _ in range(2)
     )
     panels, scales, zeros = pack_panels(halves), panel_scales(scale4), panel_scales(zero4)
+    few = scale4[:, :: _WIDE_GROUP4 // GROUP4].contiguous()
+    shared = (halves.float() - 8) * few.repeat_interleave(_WIDE_GROUP4, dim=1)
     plain = (halves.float() - 8) * scale4.repeat_interleave(GROUP4, dim=1)
     moved = plain + zero4.repeat_interleave(GROUP4, dim=1)
     return [
@@ -152,4 +160,5 @@ def _samples(rows: int, width: int, generator: torch.Generator) -> list[tuple[St
         (Stored(Kind.INT8, whole, rows, width, scale), whole * scale.unsqueeze(1)),
         (Stored(Kind.INT4, panels, rows, width, scales), plain),
         (Stored(Kind.INT4, panels, rows, width, scales, zeros), moved),
+        (Stored(Kind.INT4, panels, rows, width, panel_scales(few), None, _WIDE_GROUP4), shared),
     ]

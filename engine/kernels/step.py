@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from engine.kernels.products import MatrixPointers, Stored
+from engine.kernels.products import Kind, MatrixPointers, Stored
 from engine.kv_cache import Slot
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Tokens of one call. The weights are read once for all of them; beyond this the attention, which
 # goes token by token, would take longer than torch's.
 MAX_TOKENS = 32
+_KEPT = {torch.float32: Kind.FLOAT32, torch.bfloat16: Kind.BFLOAT16, torch.int8: Kind.INT8}
 _LANES = 16  # of the widest vectors: heads are walked in whole ones
 
 
@@ -37,7 +38,7 @@ class _Shape(ctypes.Structure):
         ("heads", ctypes.c_int64),
         ("kv_heads", ctypes.c_int64),
         ("dim", ctypes.c_int64),
-        ("wide_cache", ctypes.c_int64),
+        ("kept", ctypes.c_int64),
         ("eps", ctypes.c_float),
     )
 
@@ -69,7 +70,7 @@ def can_step(model: Llama) -> bool:
     stored = [model.head.stored, *(linear.matrix.stored for linear in linears)]
     return (
         model.device.type == "cpu"
-        and model.cache_shape.dtype in (torch.float32, torch.bfloat16)
+        and model.cache_shape.dtype in _KEPT
         and model.config.head_dim % _LANES == 0
         and model.norm.weight.dtype == torch.float32
         and all(linear.bias is None for linear in linears)
@@ -89,7 +90,7 @@ class Step:
             config.num_attention_heads,
             config.num_key_value_heads,
             config.head_dim,
-            model.cache_shape.dtype == torch.float32,
+            _KEPT[model.cache_shape.dtype],
             config.rms_norm_eps,
         )
         self._layers = (_Layer * len(model.blocks))(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine import quantize
+from engine import kv_cache, matrices, quantize
 from engine.checkpoint import open_checkpoint
 from engine.kernels import build, products
 from engine.kernels.step import MAX_TOKENS, Step, can_step
@@ -98,7 +98,7 @@ def test_it_computes_what_torch_computes(
     assert can_step(model)
     plans = [matrix.plan for matrix in model.matrices()]
     for matrix in model.matrices():
-        matrix.plan = quantize.Plan(packed_rows=0)
+        matrix.plan = matrices.Plan(packed_rows=0)
     exact = decode(model, PROMPTS, 20)
     for matrix, plan in zip(model.matrices(), plans, strict=True):
         matrix.plan = plan
@@ -155,7 +155,7 @@ def test_keys_and_values_in_bfloat16(
     folder = make_checkpoint(tmp_path, **WIDE)
     wide = load(folder)
     wide.step = Step(wide, library("this one"))
-    monkeypatch.setattr(quantize, "_WIDE_CACHE_BYTES", 0)
+    monkeypatch.setattr(kv_cache, "_WIDE_CACHE_BYTES", 0)
     narrow = load(folder)
     assert narrow.cache_shape.dtype == torch.bfloat16
     narrow.step = Step(narrow, library("this one"))
@@ -278,7 +278,7 @@ def test_every_precision_is_near_transformers(
     by_step = error(model)
     model.step = None
     for matrix in model.matrices():
-        matrix.plan = quantize.Plan(packed_rows=0)
+        matrix.plan = matrices.Plan(packed_rows=0)
     by_weights = error(model)
     assert by_step < PARITY[precision]
     assert by_step < 1.5 * by_weights + 1e-4, "computing costs more than quantizing the weights"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine import loading, quantize
+from engine import loading, matrices, quantize
 from engine.base import CheckpointMissing, DeviceOutOfMemory
 from engine.checkpoint import open_checkpoint
 from engine.config import parse_config
@@ -47,7 +47,7 @@ def test_a_layer_that_computes_garbage_is_far_from_the_reference(tmp_path: Path)
     checkpoint = open_checkpoint(make_checkpoint(tmp_path))
     model = load_llama(checkpoint, "fp32", CPU)
     down = model.blocks[0].feed_forward.down
-    assert isinstance(down.matrix, quantize.Dense)
+    assert isinstance(down.matrix, matrices.Dense)
     down.matrix.weight = down.matrix.weight.flip(0)
     assert first_layer_error(model, checkpoint) > loading._LAYER_TOLERANCE
     down.matrix.weight = down.matrix.weight * float("nan")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine import quantize, weights
+from engine import matrices, weights
 from engine.base import (
     CheckpointBroken,
     CheckpointMissing,
@@ -258,13 +258,13 @@ def test_a_precision_that_fails_its_test_is_replaced_and_said(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel that multiplies wrongly for few rows, as drivers and wheels have done."""
-    wrong = quantize.Int8.__call__
+    wrong = matrices.Int8.__call__
 
-    def broken(self: quantize.Int8, x: torch.Tensor) -> torch.Tensor:
+    def broken(self: matrices.Int8, x: torch.Tensor) -> torch.Tensor:
         product = wrong(self, x)
         return -product if x.shape[0] == 1 else product
 
-    monkeypatch.setattr(quantize.Int8, "__call__", broken)
+    monkeypatch.setattr(matrices.Int8, "__call__", broken)
     engine = LocalEngine(folder, device="cpu", precision="int8")
     assert engine.info().precision == "fp32"
     assert "int8 failed its self-test" in engine.info().note

@@ -4,15 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.matrices import Int4, Int4Panels, Plan, make_matrix
 from engine.quantize import (
     Grouped,
-    Int4,
-    Int4Panels,
-    Plan,
     Precision,
     Scaled,
     activation_dtype,
-    make_matrix,
     quantize_int4,
     quantize_int8,
 )
@@ -49,7 +46,7 @@ def test_all_ways_multiply_by_the_same_weights(
 ) -> None:
     """Kernels and dense products must not differ by more than rounding, int8 activations apart."""
     if not own:
-        monkeypatch.setattr("engine.quantize.own_library", lambda: None)
+        monkeypatch.setattr("engine.matrices.own_library", lambda: None)
     matrix = make_matrix(weights(), precision, CPU)
     x = torch.randn(13, 128, generator=torch.Generator().manual_seed(2))
     products = {}
@@ -121,7 +118,7 @@ def test_packed_int4_expands_to_what_was_packed(
     rows: int, width: int, own: bool, zeros: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not own:
-        monkeypatch.setattr("engine.quantize.own_library", lambda: None)
+        monkeypatch.setattr("engine.matrices.own_library", lambda: None)
     quantized = quantize_int4(weights(rows, width))
     if zeros:
         quantized = Grouped(quantized.values, quantized.scale, quantized.scale.flip(0) * 2)

@@ -10,7 +10,8 @@ from engine import tuning
 from engine.checkpoint import open_checkpoint
 from engine.llama import Llama
 from engine.local import LocalEngine
-from engine.quantize import Plan, Precision, make_matrix
+from engine.matrices import Plan, make_matrix
+from engine.quantize import Precision
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
 
