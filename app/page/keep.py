@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 
 from app import export
-from app.imports import MAX_BYTES, ImportInvalid, read
+from app.imports.files import MAX_BYTES, ImportInvalid, read
 from app.page.payload import Payload, PayloadInvalid
 from app.page.templates import Templates
 from app.page.uploads import Uploads

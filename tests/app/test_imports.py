@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.imports import Found, ImportInvalid, read
+from app.imports.files import ImportInvalid, read
+from app.imports.tree import Found
 from storage.records import OWNER_ID
 from storage.store import Store
 

@@ -1,0 +1,51 @@
+"""The growing answer: its finished blocks, the open one, and a line on what is going on."""
+
+from __future__ import annotations
+
+from app.chinese import converted
+from app.choices import Choices
+from app.jobs import Job, JobView
+from app.render import LiveRendering, Renderer
+from app.strings import Strings
+
+
+class LiveAnswer:
+    """One page's view of a running job. An update costs the same however long the answer is."""
+
+    def __init__(self, job: Job, renderer: Renderer, strings: Strings) -> None:
+        self._job = job
+        self._say = strings.say
+        self._rendering = LiveRendering(renderer)
+        self._language = Choices.of(job.task.conversation).shown_language
+
+    def value(self, view: JobView) -> dict[str, object]:
+        """What the live pane shows of `view`."""
+        rendering = self._rendering
+        rendering.update(converted(view.text, self._language))
+        return {
+            "reply": self._job.reply_id,
+            "key": self._job.key,
+            "blocks": list(rendering.blocks),
+            "tail": rendering.tail if view.text else "",
+            "writing": view.phase == "writing",
+            "line": self._line(view),
+        }
+
+    def _line(self, view: JobView) -> str:
+        if view.place_in_queue and view.phase == "waiting" and not view.waiting_for:
+            return self._say("page.live.waiting.queue")
+        if view.phase == "waiting":
+            name = f"page.live.waiting.{view.waiting_for}"
+            known = view.waiting_for in ("guard", "engine")
+            return self._say(name if known else "page.live.waiting")
+        if view.phase == "judging":
+            return self._say("page.live.judging")
+        if view.phase == "reading":
+            if not view.num_prompt:
+                return self._say("page.live.reading")
+            done, whole = f"{view.num_prefilled:,}", f"{view.num_prompt:,}"
+            return self._say("page.live.reading_tokens", done=done, all=whole)
+        if not view.text:
+            return self._say("page.live.held")
+        rate = view.tokens_per_second
+        return self._say("page.live.rate", rate=f"{rate:.1f}") if rate else ""
