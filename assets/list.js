@@ -1,0 +1,80 @@
+/* The list at the side: opening, renaming, shelves, and the rows around those in view. */
+
+import { byId, fire, insist, state, WINDOW, words } from './state.js';
+import { keepDraft } from './write.js';
+
+const ROW = 36; // pixels a row; the server sends those around the ones in view
+
+export function open(key, id) {
+  keepDraft();
+  drawer(false);
+  state.last = WINDOW;
+  insist('view', { key: key || null, id: id || null, last: WINDOW });
+}
+
+export function rename(key, holder, title) {
+  const input = document.createElement('input');
+  input.className = 'rename';
+  input.maxLength = 200;
+  input.value = title;
+  input.setAttribute('aria-label', words.rename_label);
+  let ended = false;
+  const end = (keep) => {
+    if (ended) return;
+    ended = true;
+    input.replaceWith(holder);
+    const text = input.value.trim();
+    if (!keep || !text || text === title) return;
+    holder.textContent = text; // at once; the server's answer says the same
+    if (key === state.key) {
+      document.title = `${text} · Corral`;
+      const heading = document.querySelector('#head h1');
+      if (heading) heading.textContent = text;
+    }
+    fire('rename', { key, text });
+  };
+  input.addEventListener('keydown', (event) => {
+    if (event.isComposing || event.keyCode === 229) return;
+    if (event.key === 'Enter') end(true);
+    if (event.key === 'Escape') end(false);
+    event.stopPropagation();
+  });
+  input.addEventListener('click', (event) => event.preventDefault());
+  input.addEventListener('blur', () => end(true));
+  holder.replaceWith(input);
+  input.focus();
+  input.select();
+}
+
+export function shelf(mode, tag) {
+  Object.assign(state, { mode, tag, first: 0 });
+  byId('find').value = '';
+  byId('listing').scrollTop = 0;
+  fire('listing');
+}
+
+export function scrolled() {
+  const first = Math.max(0, Math.floor(byId('listing').scrollTop / ROW) - 45);
+  if (Math.abs(first - state.first) < 25 && (first || !state.first)) return;
+  state.first = first;
+  fire('listing');
+}
+
+export function drawer(show) {
+  const on = show === undefined ? !document.body.classList.contains('drawer') : show;
+  document.body.classList.toggle('drawer', on);
+  const control = document.querySelector('#head [data-act="drawer"]');
+  if (control) control.setAttribute('aria-expanded', String(on));
+  if (on) byId('find').focus();
+}
+
+export function markOpen() {
+  for (const row of document.querySelectorAll('#listing .conv')) {
+    const open = row.dataset.key === state.key;
+    row.classList.toggle('on', open);
+    const link = row.querySelector('a');
+    if (!link) continue;
+    if (open) link.setAttribute('aria-current', 'page');
+    else link.removeAttribute('aria-current');
+  }
+}

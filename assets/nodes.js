@@ -1,0 +1,65 @@
+/* HTML from the server as nodes: only the items that changed are touched. */
+
+import { byId, words } from './state.js';
+
+export function built(html) {
+  const template = document.createElement('template');
+  template.innerHTML = html;
+  return template.content.firstElementChild;
+}
+
+/* Make the children of `root` the given [id, html] items; nodes whose HTML is the same stay. */
+export function patch(root, items) {
+  const before = root.corralItems || new Map();
+  const after = new Map();
+  let cursor = root.firstChild;
+  for (const [id, html] of items) {
+    const known = before.get(id);
+    const node = known && known.html === html ? known.node : dress(built(html));
+    if (known && known.node !== node) {
+      if (cursor === known.node) cursor = node;
+      known.node.replaceWith(node);
+    }
+    if (node !== cursor) root.insertBefore(node, cursor);
+    else cursor = cursor.nextSibling;
+    after.set(id, { html, node });
+  }
+  for (const [id, { node }] of before) if (!after.has(id)) node.remove();
+  root.corralItems = after;
+}
+
+/* What the sanitizer would not let through comes here: buttons on code. */
+export function dress(node) {
+  const figures = node.matches('figure.code') ? [node] : node.querySelectorAll('figure.code');
+  for (const figure of figures) {
+    if (figure.querySelector('figcaption')) continue;
+    const caption = document.createElement('figcaption');
+    const label = document.createElement('span');
+    label.textContent = figure.dataset.lang || words.text;
+    caption.append(label, button('wrap', words.wrap), button('copy-code', words.copy));
+    figure.prepend(caption);
+    figure.querySelector('pre').tabIndex = 0;
+  }
+  return node;
+}
+
+export function button(act, label) {
+  const made = document.createElement('button');
+  made.type = 'button';
+  made.dataset.act = act;
+  made.textContent = label;
+  return made;
+}
+
+export function toast(node, id) {
+  node.dataset.note = id;
+  byId('note').append(node);
+  const seconds = node.classList.contains('error') ? 30 : 10;
+  setTimeout(() => node.remove(), seconds * 1000);
+}
+
+export function warn(text) {
+  const node = built('<div class="toast error" role="alert"><div></div></div>');
+  node.firstChild.textContent = text;
+  toast(node, `own-${Date.now()}`);
+}

@@ -1,0 +1,98 @@
+/* How each pane of the page is painted from the data that the server sends for it. */
+
+import { markOpen, open } from './list.js';
+import { grow, say } from './live.js';
+import { built, patch, toast } from './nodes.js';
+import { follow, reveal } from './scroll.js';
+import { answered, byId, fire, insist, refresh, state, WINDOW } from './state.js';
+import { accepted, refused, restoreDraft } from './write.js';
+
+export const paint = {
+  listing(root, value) {
+    if (value.gone && value.gone === state.key) open(null);
+    if (value.read_at < state.listed) return; // read before what is shown
+    state.listed = value.read_at;
+    const typed = byId('find').value.trim();
+    if ((value.query || '').trim() !== typed || (value.mode || '') !== state.mode || value.tag !== state.tag) {
+      refresh(); // an answer to what was asked for before
+      return;
+    }
+    patch(root, value.items);
+    markOpen();
+  },
+
+  head(root, value) {
+    patch(root, value.items);
+    document.title = state.key ? `${value.title} · Corral` : 'Corral';
+  },
+
+  window(root, value) {
+    answered();
+    const scroll = byId('scroll');
+    const moved = value.key !== state.key;
+    const fromEnd = scroll.scrollHeight - scroll.scrollTop;
+    const grew = !moved && value.last > state.last;
+    if (value.accepted && value.accepted === state.sent.clientKey) accepted();
+    patch(root, value.items);
+    Object.assign(state, { key: value.key, leaf: value.leaf, last: value.last || WINDOW });
+    address();
+    if (moved) { state.stuck = true; restoreDraft(); }
+    if (value.focus) return reveal(value.focus);
+    if (grew) scroll.scrollTop = scroll.scrollHeight - fromEnd;
+    follow();
+    return undefined;
+  },
+
+  live(root, value) {
+    answered();
+    if (value.ended) { // the window takes over, in one piece
+      if (value.reply === state.live) insist('view', { key: state.key || null });
+      return;
+    }
+    if (value.reply) {
+      const first = value.reply !== state.live;
+      grow(root, value);
+      if (first) insist('follow', { key: value.key, id: value.reply });
+    } else {
+      const ended = state.live;
+      // The whole reply stands in the window, which is painted in the same round.
+      if (ended) setTimeout(() => say(document.querySelector(`#m-${ended} .md`), true), 50);
+      root.replaceChildren();
+      state.live = 0;
+    }
+    running(Boolean(value.reply));
+    follow();
+  },
+
+  foot(root, value) {
+    patch(root, value.items);
+    // Gradio paints no answer that equals the last one, so one question each would end the chain.
+    clearInterval(state.pulsing);
+    if (root.querySelector('[data-poll]')) state.pulsing = setInterval(() => fire('pulse'), 1000);
+  },
+
+  note(root, value) {
+    if (value.accepted && value.accepted === state.sent.clientKey) accepted();
+    for (const [id, html] of value.items) {
+      if (root.querySelector(`[data-note="${id}"]`)) continue;
+      toast(built(html), id);
+    }
+    if (value.failed && value.failed === state.sent.clientKey) refused();
+  },
+};
+
+function address() {
+  const url = new URL(location.href);
+  if (state.key) url.searchParams.set('c', state.key);
+  else url.searchParams.delete('c');
+  if (url.href !== location.href) history.replaceState(null, '', url);
+  markOpen();
+}
+
+function running(on) {
+  const ask = byId('ask');
+  byId('send').hidden = on;
+  byId('stop').hidden = !on;
+  if (ask) ask.toggleAttribute('data-busy', on);
+  document.body.classList.toggle('answering', on);
+}

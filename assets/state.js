@@ -1,0 +1,36 @@
+/* What this page shows, and how it speaks to the server: every event goes through the bridge. */
+
+const { language } = window.corralLook;
+
+export const WINDOW = 40; // messages shown at first, and how many "Earlier messages" adds
+export const byId = (id) => document.getElementById(id);
+export const words = {}; // the sentences of this script, filled in when the page is there
+export const state = {
+  key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
+  trigger: null, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
+};
+
+export function fire(name, data = {}) {
+  if (!state.trigger) return;
+  const query = byId('find') ? byId('find').value.trim() : '';
+  state.trigger(name, { query, mode: state.mode, last: state.last, first: state.first, tag: state.tag, language: language(), ...data });
+}
+
+let refreshing = 0;
+export function refresh() {
+  clearTimeout(refreshing);
+  refreshing = setTimeout(() => fire('listing'), 250);
+}
+
+/* Between two of Gradio's streams an event can get lost: one that nothing answers is sent again. */
+let watching = 0;
+export function insist(name, data, left = 3) {
+  clearTimeout(watching);
+  fire(name, data);
+  if (left) watching = setTimeout(() => insist(name, data, left - 1), 5000);
+}
+
+/* What was asked has been answered. */
+export function answered() {
+  clearTimeout(watching);
+}

@@ -1,0 +1,101 @@
+/* Writing: drafts, sending, long pastes. What was not stored by the server stays in the box. */
+
+import { button, built, toast, warn } from './nodes.js';
+import { byId, fire, state, words } from './state.js';
+import { endEdit } from './turns.js';
+
+const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
+const MAX_DRAFT = 200000; // characters kept in the browser's session storage
+const MEASURED = 20000; // longer texts are not measured at each key: layout would take seconds
+const draftName = (key) => `corral-draft:${key || 'new'}`;
+const bytes = (text) => new TextEncoder().encode(JSON.stringify(text)).length;
+const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
+
+export function keepDraft() {
+  const text = byId('ask').value;
+  try {
+    if (text && text.length <= MAX_DRAFT) sessionStorage.setItem(draftName(state.key), text);
+    else sessionStorage.removeItem(draftName(state.key));
+  } catch { /* storage is full or switched off: the text is still in the box */ }
+}
+
+export function restoreDraft() {
+  const ask = byId('ask');
+  if (!ask || state.sending) return;
+  let text = '';
+  try { text = sessionStorage.getItem(draftName(state.key)) || ''; } catch { /* as above */ }
+  ask.value = text;
+  fitHeight();
+}
+
+export function fitHeight() {
+  const ask = byId('ask');
+  ask.style.height = 'auto';
+  if (ask.value.length > MEASURED) ask.style.height = '40vh';
+  else ask.style.height = `${Math.min(ask.scrollHeight, innerHeight * 0.4)}px`;
+}
+
+export function send(text, parent, from) {
+  if (!text.trim() || state.sending) return;
+  if (state.live) { warn(words.busy); return; }
+  if (text.length > MAX_BYTES || bytes(text) > MAX_BYTES) {
+    warn(words.too_big.replace('{limit}', MAX_BYTES.toLocaleString()));
+    return;
+  }
+  const { sent } = state;
+  // The same text again, after no answer came: the server must know it for the same sending.
+  const again = sent.text === text && sent.parent === parent && sent.key === state.key;
+  const clientKey = again ? sent.clientKey : newKey();
+  state.sent = { clientKey, text, parent, from, key: state.key };
+  state.sending = true;
+  state.stuck = true;
+  document.body.classList.add('sending');
+  offer({ key: state.key || null, parent, text, client_key: clientKey }, 3);
+}
+
+/* Between two of Gradio's streams an event can get lost; the server knows a repeated one by its key. */
+function offer(data, left) {
+  fire('send', data);
+  state.sent.timer = setTimeout(() => (left ? offer(data, left - 1) : unanswered()), 5000);
+}
+
+/* The server has stored the message: now the box may be emptied. */
+export function accepted() {
+  const { from, key, text } = state.sent;
+  refused();
+  state.sent = {};
+  if (from === byId('ask')) {
+    try { sessionStorage.removeItem(draftName(key)); } catch { /* nothing was kept */ }
+    if (from.value === text) from.value = '';
+    fitHeight();
+  } else if (from.closest('.turn')) {
+    endEdit(from.closest('.turn'));
+  }
+}
+
+/* Not stored: the text stays where it is. */
+export function refused() {
+  clearTimeout(state.sent.timer);
+  state.sending = false;
+  document.body.classList.remove('sending');
+}
+
+function unanswered() {
+  refused();
+  warn(words.offline);
+}
+
+/* A very long paste stays in the box; it can become an attachment instead. */
+export function offerAttachment(text) {
+  const node = built('<div class="toast" role="status"><div></div></div>');
+  node.firstChild.textContent = words.pasted.replace('{count}', text.length.toLocaleString());
+  const instead = button('dismiss', words.attach_paste);
+  instead.className = 'btn';
+  instead.addEventListener('click', () => {
+    const ask = byId('ask');
+    ask.value = ask.value.replace(text.replace(/\r\n?/g, '\n'), () => '').trim();
+    document.dispatchEvent(new CustomEvent('corral-attach', { detail: new File([text], 'pasted.txt') }));
+  });
+  node.append(instead);
+  toast(node, `paste-${Date.now()}`);
+}
