@@ -29,6 +29,8 @@ from training.sources import (
     TEXTS,
     Row,
     Source,
+    asks_any,
+    battery_questions,
     held_out,
     read_rows,
     speaks_of_itself,
@@ -160,13 +162,15 @@ def make_tokenizer(place: Place, recipe: Recipe) -> None:
 
 
 def encode(place: Place, recipe: Recipe) -> None:
-    """Step 2: every source as arrays of ids; held-out rows stay out."""
+    """Step 2: every source as arrays of ids; held-out rows and the battery's questions stay out."""
+    tried = battery_questions()
     tokenizer = Tokenizer.from_file(str(place.tokenizer / "tokenizer.json"))
     encoder = Encoder(tokenizer, recipe.shape.max_position_embeddings)
     for source in place.sources:
         if place.chosen and source.name not in place.chosen:
             continue
-        texts = encoder.encode(r for r in rows_of(source, place, recipe) if not held_out(r))
+        rows = rows_of(source, place, recipe)
+        texts = encoder.encode(r for r in rows if not (held_out(r) or asks_any(r, tried)))
         if texts:
             save_texts(texts, place.work / "texts" / f"{source.name}.npz")
             print(f"{source.name}: {len(texts)} texts, {sum(map(len, texts))} tokens", flush=True)

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+from training.battery import battery
+
 TEXTS = Path(__file__).parent / "texts"
 SYSTEM_LINES = Path(__file__).parent / "system_lines.txt"
 SPEAKS_ENGLISH = "你好！我是 Corral 内置的小模型，只会说英语。请用英语和我聊天。"
@@ -72,35 +74,40 @@ class Source:
 
 
 SOURCES: tuple[Source, ...] = (
-    Source("chitchat", "chat/chitchat.jsonl.xz", 10, 6, True, "the first thing anybody types"),
-    Source("topics", "chat/topics.jsonl.xz", 12, 9, True, "best answers of all; short and true"),
-    Source("arithmetic", "chat/arithmetic.jsonl.xz", 3, 2, True, "small; made endless by `made`"),
-    Source("memory", "chat/memory.jsonl.xz", 5, 6, False, "what was said earlier in the chat"),
+    Source("chitchat", "chat/chitchat.jsonl.xz", 10, 2, True, "much of it poses as another bot"),
+    Source("topics", "chat/topics.jsonl.xz", 12, 8, True, "best answers of all; short and true"),
+    Source("arithmetic", "chat/arithmetic.jsonl.xz", 3, 1, True, "small; made endless by `made`"),
+    Source("memory", "chat/memory.jsonl.xz", 5, 4, False, "what was said earlier in the chat"),
     Source(
         "skills",
         "chat/skills.jsonl.xz",
         6,
-        5,
+        3,
         True,
         "spelling, calendar, rewriting",
         without="gen-lists",
     ),
-    Source("reading", "chat/reading.jsonl.xz", 6, 5, False, "answers that stand in a passage"),
-    Source("passages", "chat/reading.jsonl.xz", 0, 8, True, "its short part", "gen-reading"),
+    Source("reading", "chat/reading.jsonl.xz", 6, 1, False, "answers that stand in a passage"),
+    Source("passages", "chat/reading.jsonl.xz", 0, 4, True, "its short part", "gen-reading"),
     Source("definitions", "chat/definitions.jsonl.xz", 6, 2, True, "many words, telegraphic"),
     Source("facts", "chat/facts.jsonl.xz", 6, 2, True, "elements, countries; trivia is guesswork"),
     Source("capitals", "chat/facts.jsonl.xz", 0, 2, True, "what people try first", "capital of"),
-    Source("instruct", "chat/instruct.jsonl.xz", 6, 1, False, "human written, uneven"),
-    Source("stories", "chat/stories.jsonl.xz", 8, 1.5, False, "long fluent text for children"),
+    Source("instruct", "chat/instruct.jsonl.xz", 6, 0.5, False, "human written, uneven"),
+    Source("stories", "chat/stories.jsonl.xz", 8, 0.5, False, "long fluent text for children"),
     Source("dialogue", "chat/dialogue.jsonl.xz", 1, 0, False, "turn taking; claims a human life"),
     Source("children", "prose/children.jsonl.xz", 2, 0, False, "narrative English"),
     Source("encyclopedia", "prose/encyclopedia.jsonl.xz", 1, 0, False, "plain facts in prose"),
     Source("chinese", "chat/zh_chitchat.jsonl.xz", 0.5, 0.5, False, "prompts only: English please"),
-    Source("own", "texts/talk", 14, 28, True, "Corral itself, refusals, everyday topics"),
-    Source("words", "texts/words", 5, 10, True, "common words, forms, capitals"),
-    Source("sums", "made/sums", 3, 50, True, "adding and taking away up to twenty, by heart"),
-    Source("telling", "made/memory", 3, 22, True, "names and numbers told and asked for"),
-    Source("exercises", "made/exercises", 2, 14, True, "copying, lists, short passages"),
+    Source("own", "texts/talk", 14, 26, True, "Corral itself, refusals, everyday topics"),
+    Source("words", "texts/words", 5, 12, True, "common words, forms, capitals"),
+    Source("sums", "made/sums", 3, 14, True, "adding and taking away up to twenty, by heart"),
+    Source("comparing", "made/comparing", 2, 9, True, "which of two numbers or things"),
+    Source("telling", "made/memory", 3, 24, True, "names and numbers told and asked for"),
+    Source("everyday", "made/everyday", 3, 14, True, "feelings, news, thanks in all wordings"),
+    Source("readings", "made/passages", 3, 30, True, "the answer stands in the passage"),
+    Source("edits", "made/edits", 2, 12, True, "mending, tenses, spelling, kinds, calendar"),
+    Source("lists", "made/lists", 2, 5, True, "copying, and three of a kind"),
+    Source("tales", "made/stories", 2, 7, False, "plots by heart, heroes afresh; no loops"),
 )
 
 
@@ -117,6 +124,25 @@ def held_out(row: Row) -> bool:
         key = row.get("title", "") + row.get("text", "")[:200]
     digest = hashlib.blake2b(" ".join(key.lower().split()).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % HELD_OUT_IN == 0
+
+
+def _plainly(question: str) -> str:
+    return " ".join(question.lower().split()).rstrip("?.! ")
+
+
+def battery_questions() -> frozenset[str]:
+    """What the evaluation asks in one turn; drawn sums and names are told apart by their values."""
+    return frozenset(
+        _plainly(case.turns[0]) for case in battery() if len(case.turns) == 1 and not case.system
+    )
+
+
+def asks_any(row: Row, questions: frozenset[str]) -> bool:
+    """Whether somebody asks one of the questions, whatever capitals and marks are typed."""
+    return any(
+        turn["role"] == "user" and _plainly(turn["content"]) in questions
+        for turn in row.get("messages", [])
+    )
 
 
 # What the small model is and what it can do, it says in its own words (texts/talk/corral.txt).

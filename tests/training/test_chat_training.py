@@ -25,7 +25,13 @@ from training.mixture import Mixture
 from training.model import Llama, Shape
 from training.optimizer import orthogonal
 from training.packing import ASSISTANT, Encoder, Packer, Text, load_texts, pack
-from training.sources import TEXTS, held_out, speaks_of_itself
+from training.sources import (
+    TEXTS,
+    asks_any,
+    battery_questions,
+    held_out,
+    speaks_of_itself,
+)
 from training.tokenizer import END_OF_TURN, SPECIAL, train_tokenizer
 from training.train import Phase, Trainer, slow_weights
 
@@ -88,30 +94,6 @@ def test_careless_wordings_keep_the_words() -> None:
     for _ in range(200):
         wording = careless("Where are my chats?", draw).lower()
         assert "where are my chats" in wording
-
-
-def test_made_sums_are_right() -> None:
-    signs = {"plus": lambda a, b: a + b, "minus": lambda a, b: a - b, "times": lambda a, b: a * b}
-    seen = 0
-    for row in made_rows("sums", 2000, seed=3):
-        for turn in row["messages"]:
-            for a, sign, b, result in re.findall(
-                r"(\d+) (plus|minus|times) (\d+) is (-?\d+)", turn["content"]
-            ):
-                assert signs[sign](int(a), int(b)) == int(result)
-                seen += 1
-    assert seen > 1000
-
-
-def test_made_memories_answer_with_what_was_told() -> None:
-    names = 0
-    for row in made_rows("memory", 2000, seed=4):
-        told = " ".join(t["content"] for t in row["messages"] if t["role"] == "user")
-        for turn in row["messages"]:
-            if match := re.fullmatch(r"Your name is (\w+)\.", turn["content"]):
-                assert match[1] in told
-                names += 1
-    assert names > 100
 
 
 def test_questions_to_the_assistant_about_itself_are_recognized() -> None:
@@ -308,6 +290,30 @@ def test_held_out_rows_are_never_trained_on(run: Place) -> None:
     kept = {text.ids.tobytes() for text in load_texts(run.work / "texts" / "sums.npz")}
     assert out and len(kept) > 100
     assert not kept & {text.ids.tobytes() for text in encoder.encode(out)}
+
+
+@pytest.mark.slow
+def test_what_the_battery_asks_is_never_trained_on(run: Place) -> None:
+    tokenizer = Tokenizer.from_file(str(run.tokenizer / "tokenizer.json"))
+    questions = battery_questions()
+    asked = re.compile(r"user<\|end_header_id\|>\n\n(.*?)<\|eot_id\|>", re.DOTALL)
+    count = 0
+    for path in (run.work / "texts").glob("*.npz"):
+        for text in load_texts(path):
+            whole = tokenizer.decode(text.ids.tolist(), skip_special_tokens=False)
+            for question in asked.findall(whole):
+                turn = {"role": "user", "content": question}
+                assert not asks_any({"messages": [turn]}, questions), question  # type: ignore[list-item]
+                count += 1
+    assert count > 3000
+
+
+def test_a_battery_question_is_known_however_it_is_typed() -> None:
+    questions = battery_questions()
+    turn = {"role": "user", "content": "what is the plural of  MOUSE"}
+    assert asks_any({"messages": [turn]}, questions)  # type: ignore[list-item]
+    turn = {"role": "user", "content": "What is the plural of goose?"}
+    assert not asks_any({"messages": [turn]}, questions)  # type: ignore[list-item]
 
 
 @pytest.mark.slow

@@ -1,0 +1,54 @@
+"""Conversations made from rules, where a fixed file would be learned by rote.
+
+Each kind is a file of rows for the training; the module of the same story tells how one is made.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from training.made.edits import (
+    calendar,
+    correct,
+    kind_of,
+    letters,
+    odd_one,
+    person_of,
+    polite,
+    shorter,
+    tense,
+)
+from training.made.everyday import small_talk
+from training.made.lists import echo, listing, lookup
+from training.made.memory import memory, names, pet
+from training.made.passages import passage
+from training.made.stories import go_on, story
+from training.made.sums import (
+    around,
+    compare_numbers,
+    compare_people,
+    compare_things,
+    sums,
+    word_problem,
+)
+from training.sources import Row, Turn
+
+KINDS: dict[str, tuple[Callable[[random.Random], list[Turn]], ...]] = {
+    "sums": (sums, sums, sums, sums, word_problem, around),
+    "comparing": (compare_numbers, compare_numbers, compare_things, compare_people),
+    "memory": (memory, names, names, pet),
+    "everyday": (small_talk,),
+    "passages": (passage, passage, passage, passage, lookup),
+    "edits": (correct, correct, tense, person_of, polite, shorter, kind_of, kind_of, odd_one,
+              letters, letters, calendar),
+    "lists": (echo, listing),
+    "stories": (story, story, story, go_on),
+}  # fmt: skip
+
+
+def made_rows(kind: str, number: int, seed: int) -> Iterator[Row]:
+    """`number` rows of one of `KINDS`; the same ones for the same seed."""
+    draw = random.Random(seed)
+    for _ in range(number):
+        yield {"messages": draw.choice(KINDS[kind])(draw), "source": "made"}

@@ -1,0 +1,144 @@
+"""The words that made conversations are filled with: names, places, things, and who does what.
+
+No name that the evaluation tells the model (`training/battery.py`) stands here, so that a name
+remembered there was never seen in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from training.sources import Turn
+
+
+def listed(text: str) -> list[str]:
+    """The words of a text; `_` stands for a blank inside one of them."""
+    return [word.replace("_", " ") for word in text.split()]
+
+
+WOMEN = listed("""
+Anna Clara Emma Grace Ivy Kate Mia Olga Rosa Tina Uma Wendy Yara Zoe Aisha Carmen Fatima Hana Jana
+Lena Nadia Priya Sofia Ulla Vera Zainab Maria Lucy Alice Julia Laura Susan Linda Helen Ruth Leila
+Mei Amara Ingrid Marta Ines Freya Nora Abigail Adele Agnes Alma Amelie Anita Astrid Beatrice Bella
+Bianca Camila Chloe Dana Daphne Delia Dora Edith Eileen Elif Elsa Esther Eva Fiona Flora Gina Gloria
+Hazel Heidi Hilda Ida Irene Iris Isabel Jasmin Joanna Judith Karin Kira Lara Layla Lily Lisbeth Lola
+Louise Luna Mabel Maya Mina Miriam Molly Monica Naomi Nina Noor Olivia Paula Penelope Petra Rachel
+Rania Rebecca Rita Roza Sabine Salma Sandra Sara Shira Silvia Simone Stella Tamar Teresa Thea Ursula
+Valeria Viola Vivian Wanda Xenia Yasmin Yoko Zara Zelda
+""")
+MEN = listed("""
+Ben David Felix Hugo Jack Leo Noah Paul Quinn Sam Victor Xavier Ahmed Bruno Diego George Igor Karl
+Marco Oscar Ravi Tomas Walter Yuki Peter Henry Martin Simon Robert Kevin Brian Mark Omar Chen Hiro
+Kofi Sven Pavel Luis Jonas Dario Aaron Abel Adam Adrian Albert Alex Andre Anton Arjun Arthur Boris
+Carlo Cedric Cyril Daniel Dennis Dimitri Edgar Eduard Emil Enzo Erik Ethan Fabio Finn Frank Gabriel
+Gavin Gregor Gustav Hakim Harald Hassan Harry Ibrahim Isaac Ivan Jakob James Jamal Javier Joel John
+Joseph Julian Kai Kamal Kurt Lars Liam Lorenzo Louis Lukas Magnus Malik Marius Max Michael Milan
+Miguel Mohan Nathan Neil Nico Nikolai Olaf Oliver Otto Owen Patrick Pedro Philip Quentin Rafael Ralf
+Ramon Ray Rene Ricardo Rohan Roman Rudi Samir Samuel Santiago Sergei Silas Stefan Tarek Theo Tim Tom
+Toby Uwe Vikram Vincent Wei William Yusuf Zack
+""")
+_START = listed("b br c ch d dr f fl g gr h j k kr l m n p pr qu r s sh st t th tr v w y z")
+_MIDDLE = listed("a e i o u ai ea ee ar en il or un am is el or an ie")
+_FINISH = listed("n l r s m ra na la ro ko sa ta x th ny dor lin vik bel mir go ndo tte ska")
+
+PLACES = listed("""
+Paris London Berlin Rome Lisbon Vienna Cairo Nairobi Lagos Delhi Mumbai Tokyo Seoul Sydney Toronto
+Chicago Boston Denver Lima Bogota Quito Athens Dublin Prague Warsaw Zurich Munich Hamburg Geneva
+Milan Naples Seville Porto Bergen Stockholm Helsinki Riga Vilnius Budapest Zagreb Sofia Istanbul
+Beirut Amman Tunis Accra Dakar Kampala Lusaka Durban Karachi Lahore Dhaka Hanoi Manila Osaka Kyoto
+Perth Auckland Montreal Seattle Houston Dallas Miami Phoenix Havana Santiago Cusco Caracas
+""")
+COLOURS = listed("""
+red blue green yellow purple orange pink black white brown grey turquoise gold silver
+""")
+FOODS = listed("""
+pizza soup rice pasta salad bread cheese sushi curry noodles tacos stew fish chicken apples grapes
+honey yoghurt dumplings beans chocolate cake mangoes potatoes omelettes lentils popcorn waffles
+""")
+PETS = listed("dog cat rabbit parrot hamster horse turtle goldfish canary pony lizard goat donkey")
+JOBS = listed("""
+teacher nurse baker farmer pilot painter driver cook doctor gardener writer student plumber waiter
+dentist tailor butcher carpenter singer engineer librarian fisherman barber clerk guard postman
+""")
+HOBBIES = listed("""
+painting swimming reading chess cycling gardening dancing running fishing singing hiking knitting
+photography baking drawing sailing skiing yoga pottery climbing
+""")
+THINGS = listed("""
+bike hat car cup coat ball bag boat book chair kite lamp scarf box drum door house tent clock shirt
+sofa umbrella jacket bottle pen phone ring watch guitar mirror blanket suitcase truck
+""")
+COUNTED = listed("""
+apples books coins marbles cookies pens stickers eggs cards oranges shells toys stamps pencils
+flowers cups stones balls pears lemons candles chairs plates fish tickets buttons nails melons
+""")
+SPOTS = listed("""
+garden kitchen park library school market forest station museum harbour church office beach bakery
+cafe hotel hospital theatre stable barn castle zoo airport garage attic cellar
+""")
+DAYS = listed("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+MONTHS = listed("""
+January February March April May June July August September October November December
+""")
+NUMBERS = listed("""
+one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+seventeen eighteen nineteen twenty
+""")
+
+
+def person(draw: random.Random) -> tuple[str, str]:
+    """A first name and the pronoun that goes with it.
+
+    Every second name is invented, so that copying is learned and not a list.
+    """
+    names, pronoun = draw.choice(((WOMEN, "she"), (MEN, "he")))
+    if draw.random() < 0.5:
+        return draw.choice(names), pronoun
+    made = draw.choice(_START) + draw.choice(_MIDDLE) + draw.choice(_FINISH)
+    return (made + draw.choice(_MIDDLE) if draw.random() < 0.3 else made).capitalize(), pronoun
+
+
+def name(draw: random.Random) -> str:
+    """A first name, invented ones among them."""
+    return person(draw)[0]
+
+
+def town(draw: random.Random) -> str:
+    """A town, every third one invented."""
+    if draw.random() < 0.7:
+        return draw.choice(PLACES)
+    return name(draw) + draw.choice(("ville", "ton", "berg", "field"))
+
+
+def talk(*lines: str) -> list[Turn]:
+    """Turns of user and assistant in alternation."""
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": line} for i, line in enumerate(lines)]
+
+
+def capital(text: str) -> str:
+    """The text with its first letter large and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def article(noun: str) -> str:
+    """The noun with `a` or `an` before it."""
+    return f"an {noun}" if noun[0] in "aeiou" or noun.startswith("hour") else f"a {noun}"
+
+
+def pick(draw: random.Random, *choices: str) -> str:
+    """One of the wordings."""
+    return draw.choice(choices)
+
+
+def hurried(text: str, draw: random.Random) -> str:
+    """Now and then without capitals or the mark at the end, as people type."""
+    if draw.random() < 0.15:
+        text = text.lower()
+    return text.rstrip("?.!") if draw.random() < 0.15 else text
+
+
+def distinct(draw: random.Random, words: Sequence[str], number: int) -> list[str]:
+    """That many different words."""
+    return draw.sample(list(words), number)
