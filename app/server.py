@@ -22,6 +22,7 @@ import uvicorn
 from app import instance
 from app.explain import explain
 from app.log import close_log, log, open_log, watch_loop
+from app.parts import PartCancelled
 from app.services import Services
 from app.settings import Settings, open_data_folder
 from app.share import ShareError
@@ -148,6 +149,17 @@ class _Server(uvicorn.Server):
         if not (settings.browser and open_browser(url)):
             tell(say("server.address", url=url))
         self._open_links()
+        self._tell_what_failed()
+
+    def _tell_what_failed(self) -> None:
+        """Say at the terminal too why the model or the guard that was named does not answer."""
+        for part in (self._services.engine, self._services.guard):
+            try:
+                part.wait(self._services.closing)
+            except PartCancelled:
+                return
+            except Exception as error:  # whatever it was: the page explains the same one
+                tell(" ".join(_lines(error, self._strings)))
 
     def _open_links(self) -> None:
         """Open the links that the settings ask for, and tell where, or why not."""

@@ -51,12 +51,14 @@ sys.exit(main(sys.argv[1:]))
 class Running:
     """A Corral in a process of its own."""
 
-    def __init__(self, data: Path, environ: dict[str, str], *argv: str) -> None:
+    def __init__(
+        self, data: Path, environ: dict[str, str], *argv: str, program: str = PROGRAM
+    ) -> None:
         self.data = data
         self.out = data.parent / f"out-{time.monotonic_ns()}.txt"
         with self.out.open("w") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, "--data", str(data), "--no-browser", *argv],
+                [sys.executable, "-c", program, "--data", str(data), "--no-browser", *argv],
                 cwd=ROOT,
                 env={k: v for k, v in environ.items() if k != "DISPLAY"},
                 stdout=out,
@@ -162,6 +164,28 @@ def test_a_killed_one_leaves_nothing_in_the_way(
         assert again.process.wait(START_SECONDS) == 0
     finally:
         again.end(signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_a_model_that_is_not_there_is_told_at_the_terminal(
+    running: Running, tmp_path: Path, guarded_environment: dict[str, str]
+) -> None:
+    unheard = PROGRAM.replace(
+        'TellingEngine(["Hello there."])', "services.find_model(settings)"
+    )  # as load_engine begins
+    assert unheard != PROGRAM
+    named = Running(tmp_path / "named", guarded_environment, "--model", "nobody", program=unheard)
+    try:
+        named.wait_until_open()
+        end = time.monotonic() + START_SECONDS
+        while "called 'nobody'" not in named.out.read_text() and time.monotonic() < end:
+            time.sleep(0.05)
+        assert STRINGS.say("errors.CheckpointMissing.action") in named.out.read_text()
+        assert named.process.poll() is None  # another can be chosen on the page
+        assert named.end(signal.SIGINT) == 0
+    finally:
+        named.end(signal.SIGKILL)
 
 
 @pytest.mark.slow
