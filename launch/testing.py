@@ -13,6 +13,9 @@ from launch.install import install
 from launch.place import ROOT, Problem, open_log, prepare_data_folder, say, venv_python
 
 EVERYTHING = "full or not full"  # a later -m wins over the one in pyproject.toml
+# A core each, but not many: each has a browser and models of its own. A file stays with one of
+# them, so that its fixtures are made once.
+SIDE_BY_SIDE = ("--numprocesses=auto", "--maxprocesses=4", "--dist=loadfile")
 
 
 def run_tests(arguments: Sequence[str]) -> int:
@@ -34,7 +37,7 @@ def run_tests(arguments: Sequence[str]) -> int:
             raise
         choice = ["-m", EVERYTHING] if arguments else []
         say("Running the tests" + (", full counts." if arguments else "."))
-        command = [str(venv_python()), "-m", "pytest", "-q", *choice]
+        command = [str(venv_python()), "-m", "pytest", "-q", *SIDE_BY_SIDE, *choice]
         environment = clean_environment(data)
         return subprocess.call(command, cwd=ROOT, env=environment)
 
