@@ -113,7 +113,7 @@ class RunningModel:
         model = name or self.name
         chosen: dict[str, object] = {"model": model}
         if model != self._settings.model:
-            chosen["adapter"] = ""  # it belongs to the model that was named beside it
+            chosen |= {"adapter": "", "draft": ""}  # they belong to the model named beside them
         for choice in ("precision", "context"):
             kept = self._store.setting(OWNER_ID, choice)
             if kept and self._settings.origin(choice) == "default":

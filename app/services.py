@@ -201,6 +201,7 @@ def load_engine(settings: Settings) -> Engine:
         address = Address.parse(settings.model)
         key = Credentials(settings.data).get(address.base_url)
         return RemoteEngine(address, key=key, max_context=settings.context or None)
+    from engine.catalog import resolve
     from engine.local import LocalEngine
 
     return LocalEngine(
@@ -208,6 +209,8 @@ def load_engine(settings: Settings) -> Engine:
         adapter=Path(settings.adapter) if settings.adapter else None,
         allow_pickle=settings.allow_pickle,
         extension=settings.extension,
+        draft=resolve(settings.draft, models=settings.data / "models") if settings.draft else None,
+        deterministic=settings.deterministic,
         device=settings.device,
         precision=settings.precision,
         threads=settings.threads or None,

@@ -9,7 +9,10 @@ from typing import Any
 
 ENV_PREFIX = "CORRAL_"
 BUILT_IN = "built-in"
-_FOLDERS_AND_FILES = ("model", "adapter", "certificate", "certificate_key", "share_certificate")
+_FOLDERS_AND_FILES = (
+    *("model", "draft", "adapter"),
+    *("certificate", "certificate_key", "share_certificate"),
+)
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 

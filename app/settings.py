@@ -59,6 +59,18 @@ class Settings:
         pattern=r"|(linear|dynamic|yarn):\d{1,2}(\.\d{1,3})?",
         shown="none",
     )
+    draft: str = setting(
+        "",
+        "Name, folder or GGUF file of a smaller model of the same family that guesses ahead; "
+        "answers stay the same and come faster where it guesses well.",
+        pattern=r".*",
+        shown="none",
+    )
+    deterministic: bool = setting(
+        False,
+        "Compute every token as if it were alone, so that the same prompt and seed give the same "
+        "answer in any precision; prompts are read more slowly.",
+    )
     allow_pickle: bool = setting(
         False, "Open .pth files of models; only for downloads that are Meta's own."
     )

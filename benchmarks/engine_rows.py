@@ -57,6 +57,8 @@ class Silent:
 class Told:
     """A sampler that looks at the logits as the real one does, and then says what it was told."""
 
+    complete = False
+
     def __init__(self, sampler: Sampler, reply: Sequence[int]) -> None:
         self._sampler, self._reply = sampler, reply
 

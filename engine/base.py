@@ -25,7 +25,7 @@ Errors, all raised before the first chunk unless noted::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
@@ -139,7 +139,9 @@ class Sampling:
 
     `temperature` 0 is greedy. `top_k` 0, `top_p` 1 and `min_p` 0 switch that filter off.
     `seed` None draws a fresh one, which the statistics then name. `num_logprobs` asks for the
-    log-probability of each chosen token and of that many alternatives.
+    log-probability of each chosen token and of that many alternatives. `json_schema` (a JSON
+    object) or `grammar` (Lark, as llguidance reads it) is a form that the reply must have; an
+    engine that cannot see to that raises `SamplingInvalid`.
     """
 
     temperature: float = 0.7
@@ -154,6 +156,8 @@ class Sampling:
     max_new_tokens: int = 1024
     stop: tuple[str, ...] = ()
     num_logprobs: int = 0
+    json_schema: str = ""
+    grammar: str = ""
 
     def __post_init__(self) -> None:
         for name, value, low, high in (
@@ -245,6 +249,8 @@ class EngineInfo:
     precision: str
     chat: bool = True  # False: a base model, which completes rather than chats
     note: str = ""  # one sentence the owner should know, for example a fallback that was taken
+    deterministic: bool = False  # the same prompt, sampling and seed give the same reply
+    draft: str = ""  # display name of the model that guesses ahead
     kernels: str = ""  # which ways to multiply were measured, and how long each took
     leaves_to: str = ""  # host that prompts are sent to; "": they stay on this machine
 
@@ -259,6 +265,15 @@ class CacheSizes:
     memory_limit: int = 0
     disk_bytes: int = 0
     disk_limit: int = 0
+
+    def plus_on_device(self, other: CacheSizes) -> CacheSizes:
+        """With the bytes of another model beside it on the same device."""
+        taken, limit = other.device_bytes, other.device_limit
+        return replace(
+            self,
+            device_bytes=self.device_bytes + taken,
+            device_limit=self.device_limit + limit,
+        )
 
 
 @runtime_checkable

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from engine.prefix import covers
 from engine.tiers import Tiers
 
 log = logging.getLogger(__name__)
+
+Part = tuple[Row, list[int]]  # a row that writes, and the guesses that are read with its token
 
 _WARM_UP_SECONDS = 1.0
 _TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
@@ -48,8 +50,13 @@ class Batch:
         shared_chunk: int,
         paces: Paces,
         guessing: Guessing,
+        width: int = 0,
     ) -> None:
-        """`chunk` and `shared_chunk` are those of `Scheduler`."""
+        """`chunk` and `shared_chunk` are those of `Scheduler`.
+
+        `width` bounds the tokens of every pass (0: not at all): see `Model.steady_width`.
+        """
+        self._width = width
         self._model, self._tiers, self._max_rows = model, tiers, max_rows
         self._chunk, self._shared_chunk = chunk, shared_chunk
         self._paces, self._guessing = paces, guessing
@@ -92,12 +99,15 @@ class Batch:
         self._paces.reading.begin_with(self._paces.writing.threads)
 
     def sizes(self) -> CacheSizes:
-        """What keys and values take now."""
-        return self._tiers.sizes(self._slots())
+        """What keys and values take now, those of a draft model included."""
+        own = self._tiers.sizes(self._slots())
+        draft = self._guessing.draft
+        return own if draft is None else own.plus_on_device(draft.sizes())
 
     def forget(self, scope: str) -> None:
         """Drop cached prefixes of `scope`; rows of it that still run leave nothing either."""
         self._tiers.forget(scope)
+        self._guessing.forget(scope)
         for row in self._rows + self._line.rows:
             if covers(scope, row.scope):
                 row.scope = ""
@@ -108,6 +118,7 @@ class Batch:
         """End all rows with `error` and free the slots."""
         self._fail(self._rows + self._line.rows, error)
         self._tiers.clear()
+        self._guessing.clear()
 
     # 1. who may run
 
@@ -146,15 +157,14 @@ class Batch:
             row.report_reading()
             return
         alone = all(other is row or other.pending() > 1 for other in self._rows)
-        num = min(row.pending(), self._chunk if alone else self._shared_chunk)
+        most = self._chunk if alone else self._shared_chunk
+        num = min(row.pending(), most, self._width or most)
         part = row.tokens[slot.length : slot.length + num]
         with self._paces.timed(self._paces.reading if num >= _TIMED_CHUNK else None, num):
             logits = self._forward(part, [row], [num], every=False)
-        if logits is None:
-            return
-        if slot.length == len(row.tokens):
+        if logits is not None and slot.length == len(row.tokens):
             self._verify(row, [], logits)
-        else:
+        elif logits is not None:
             row.report_reading()
 
     # 3. one token for all who write
@@ -167,19 +177,35 @@ class Batch:
             for row, draft in zip(writers, drafts, strict=True)
             if self._has_room(row, len(draft))
         ]
-        if not parts:
-            return
+        before = sum(row.num_new for row, _ in parts)
+        for some in self._passes(parts):
+            self._pass(some)
+        num_written = sum(row.num_new for row, _ in parts) - before
+        guessed = any(draft for _, draft in parts)
+        seconds = time.perf_counter() - began
+        self._guessing.record(len(writers), num_written, seconds, guessed=guessed)
+
+    def _passes(self, parts: list[Part]) -> Iterator[list[Part]]:
+        """All together, or as many at a time as the width of a pass allows."""
+        some: list[Part] = []
+        for part in parts:
+            if some and self._width and _num_tokens([*some, part]) > self._width:
+                yield some
+                some = []
+            some.append(part)
+        if some:
+            yield some
+
+    def _pass(self, parts: list[Part]) -> None:
+        """The next token of each row, and as many of its guesses as come true."""
         rows, nums = [row for row, _ in parts], [1 + len(draft) for _, draft in parts]
         ids = [token for row, draft in parts for token in (row.tokens[-1], *draft)]
-        before, guessed = sum(row.num_new for row in rows), len(ids) > len(rows)
-        with self._paces.timed(None if guessed else self._paces.writing):
+        with self._paces.timed(self._paces.writing if len(ids) == len(rows) else None):
             logits = self._forward(ids, rows, nums)
         if logits is None:
             return
         for (row, draft), row_logits in zip(parts, torch.split(logits, nums), strict=True):
             self._verify(row, draft, row_logits)
-        num_written = sum(row.num_new for row in rows) - before
-        self._guessing.record(num_written, time.perf_counter() - began, guessed=guessed)
 
     def _has_room(self, row: Row, num_guessed: int) -> bool:
         """Make room for the next tokens of `row` → whether it can be written on now."""
@@ -206,7 +232,7 @@ class Batch:
                 break
             held += 1
         if draft:
-            row.lookup.learn(len(draft), held - slot.length + len(draft))
+            self._guessing.learn(row, len(draft), held - slot.length + len(draft))
             slot.trim(held)
         if reason is None and len(row.tokens) >= self._model.cache_shape.context_length:
             reason = "length"
@@ -228,7 +254,7 @@ class Batch:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if last_try or not self._tiers.give_up():
+                if last_try or not (self._tiers.give_up() or self._guessing.give_up()):
                     longest = max(rows, key=lambda row: len(row.tokens))
                     self._fail([longest], DeviceOutOfMemory(NO_ROOM))
                     return None
@@ -252,9 +278,14 @@ class Batch:
             row.fail(error)
 
     def _remove(self, row: Row) -> None:
+        self._guessing.leave(row)
         for place in (self._rows, self._line.rows):
             if row in place:
                 place.remove(row)
+
+
+def _num_tokens(parts: Sequence[Part]) -> int:
+    return sum(1 + len(draft) for _, draft in parts)
 
 
 def _translated(error: Exception) -> EngineError:

@@ -84,7 +84,7 @@ class Row:
     def accept(self, logits: Tensor) -> FinishReason | None:
         """Draw the next token from `logits` (V,) and hand it on → why the reply ends, if it does.
 
-        Raises `CheckpointBroken` if the logits are no numbers.
+        Raises `CheckpointBroken` if the logits are no numbers, `SamplingInvalid` as `draw` does.
         """
         token, logprob = self._sampler.draw(logits, self.tokens[self.num_prompt :])
         if not self._first:
@@ -102,7 +102,7 @@ class Row:
                 logprobs=_only(logprob),
             )
         )
-        if self._detokenizer.stopped:
+        if self._detokenizer.stopped or self._sampler.complete:
             return "stop"
         return "length" if self.num_new >= self.max_new_tokens else None
 

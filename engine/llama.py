@@ -283,6 +283,11 @@ class Llama:
         self.step: Step | None = None  # an own kernel for passes of few tokens
         self.cache_shape = cache_shape(config, precision, device, kept)
 
+    @property
+    def steady_width(self) -> int:
+        """See `Model`: the own kernel sums each token's products in an order of their own."""
+        return MAX_TOKENS if self.step is not None else 1
+
     def stretch(self, num_tokens: int) -> int:
         """What `Slot.stretch` must be for a slot to serve a sequence of `num_tokens`."""
         return self.rotary.stretch(num_tokens)

@@ -28,14 +28,17 @@ from engine.base import (
     TokenLogprob,
     TokenScores,
 )
+from engine.budget import DISK_BYTES, cache_identity, usual_cache_bytes, usual_memory_bytes
+from engine.constraint import Constraints
 from engine.detokenize import Detokenizer
 from engine.device import choose_device, choose_threads, device_name, free_bytes, held_bytes
 from engine.disk_tier import DiskTier
+from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
-from engine.kv_cache import CacheShape, Slot
+from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.loading import PRECISIONS
-from engine.opening import LoadedModel, Opened, open_model
+from engine.opening import LoadedModel, open_draft, open_model
 from engine.pace import thread_choices
 from engine.retrace import retrace
 from engine.sampling import Sampler
@@ -44,31 +47,6 @@ from engine.scheduler import Scheduler
 T = TypeVar("T")
 
 _SCORE_CHUNK = 256
-
-# Keys and values kept if nobody says otherwise: some whole contexts, within half of what is free.
-_CACHED_CONTEXTS = 8
-_LEAST_CACHE_BYTES = 128 << 20
-_DISK_BYTES = 4 << 30
-
-
-def _usual_cache_bytes(shape: CacheShape, free: int) -> int:
-    whole = shape.token_bytes * shape.context_length
-    return min(free // 2, max(_LEAST_CACHE_BYTES, _CACHED_CONTEXTS * whole))
-
-
-def _usual_memory_bytes(shape: CacheShape) -> int:
-    """On the CPU there is but one memory: nothing can be moved off it."""
-    if shape.device.type == "cpu":
-        return 0
-    free = free_bytes(torch.device("cpu")) // 4
-    return min(free, _CACHED_CONTEXTS * shape.token_bytes * shape.context_length)
-
-
-def _cache_identity(opened: Opened, model: LoadedModel, extension: str) -> str:
-    """All that keys and values depend on besides the tokens."""
-    shape = model.cache_shape
-    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
-    return "|".join(str(part) for part in parts)
 
 
 class LocalEngine:
@@ -84,9 +62,11 @@ class LocalEngine:
         cache_bytes: int | None = None,
         memory_bytes: int | None = None,
         disk_folder: Path | None = None,
-        disk_bytes: int = _DISK_BYTES,
+        disk_bytes: int = DISK_BYTES,
         max_rows: int = 16,
         speculate: bool = True,
+        draft: Path | None = None,
+        deterministic: bool = False,
         max_context: int | None = None,
         adapter: Path | None = None,
         allow_pickle: bool = False,
@@ -101,7 +81,8 @@ class LocalEngine:
         whole contexts, within half of the memory that is free after loading), `memory_bytes` those
         moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
         under `disk_folder`; without one, or with 0, nothing is kept on the disk. `speculate`
-        writes several tokens a pass where a text repeats itself. Raises any `CheckpointError`,
+        writes several tokens a pass where a text repeats itself, or where the smaller model at
+        `draft` guesses right. `deterministic`: see `Scheduler`. Raises any `CheckpointError`,
         `DeviceAbsent`, `DeviceOutOfMemory`.
         """
         if precision not in PRECISIONS:
@@ -109,22 +90,32 @@ class LocalEngine:
                 f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
             )
         opened = open_model(folder, adapter=adapter, allow_pickle=allow_pickle, extension=extension)
+        opened_draft = open_draft(draft, opened) if draft else None
         self._tokenizer, self._format = opened.tokenizer, opened.format
         choices = (threads,) if threads else thread_choices(choose_threads())
-        self._scheduler = Scheduler(threads=choices, max_rows=max_rows, speculate=speculate)
+        self._scheduler = Scheduler(
+            threads=choices, max_rows=max_rows, speculate=speculate, deterministic=deterministic
+        )
+        self._draft: LoadedModel | None = None
         try:
             load = partial(opened.load, choose_device(device), precision, progress)
             self._model, note = self._scheduler.aside(load)
             self._device = self._model.device  # the CPU if a GPU failed its self-test
             shape, free = self._model.cache_shape, free_bytes(self._device)
-            usual = _usual_cache_bytes(shape, free)
+            usual = usual_cache_bytes(shape, free)
             budget = usual if cache_bytes is None else cache_bytes
-            off = _usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
+            off = usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
             disk = None
             if disk_folder is not None and disk_bytes > 0:
-                identity = _cache_identity(opened, self._model, extension)
+                identity = cache_identity(opened, self._model, extension)
                 disk = DiskTier(disk_folder, identity, disk_bytes)
-            self._scheduler.serve(self._model, budget, off, disk)
+            guesser = None
+            if opened_draft is not None:
+                load = partial(opened_draft.load, self._device, precision, lambda _part: None)
+                self._draft, _ = self._scheduler.aside(load)
+                tokens = budget // shape.token_bytes  # as many as of the model itself
+                guesser = DraftModel(self._draft, tokens * self._draft.cache_shape.token_bytes)
+            self._scheduler.serve(self._model, budget, off, disk, guesser)
             self._scheduler.warm_up()
         except BaseException:
             self._scheduler.close()
@@ -132,6 +123,7 @@ class LocalEngine:
         fitting = max(256, min(budget, free) // shape.token_bytes)
         self._context_length = min(shape.context_length, fitting, max_context or 1 << 62)
         self._vocab_size = opened.vocab_size
+        self._constraints = Constraints(opened.tokenizer, opened.format.stop_ids, opened.vocab_size)
         self._info = EngineInfo(
             model=name or opened.name,
             fingerprint=opened.fingerprint,
@@ -142,6 +134,8 @@ class LocalEngine:
             precision=self._model.precision,
             chat=self._format.chat,
             note=note,
+            deterministic=deterministic,
+            draft=opened_draft.name if opened_draft else "",
             kernels=self._model.kernels if isinstance(self._model, Llama) else "",
         )
 
@@ -164,6 +158,7 @@ class LocalEngine:
                 seed,
                 self._vocab_size,
                 text_of=lambda token: self._tokenizer.decode([token]),
+                constraint=self._constraints.make(sampling, prompt.reply_prefix),
             ),
             detokenizer=Detokenizer(self._tokenizer, stop, continues=continues),
             stop_ids=self._format.stop_ids,
@@ -261,7 +256,9 @@ class LocalEngine:
     def close(self) -> None:
         """See `Engine.close`. May be repeated."""
         self._scheduler.close()
-        self._model.unload()
+        for model in (self._model, self._draft):
+            if model is not None:
+                model.unload()
         gc.collect()
         if self._device.type == "cuda":
             torch.cuda.empty_cache()

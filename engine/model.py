@@ -18,6 +18,14 @@ class Model(Protocol):
         """What one token leaves in a slot."""
         ...
 
+    @property
+    def steady_width(self) -> int:
+        """Tokens that a pass may have for each to be computed as if it were alone, to the bit.
+
+        1 means that a token must be alone indeed.
+        """
+        ...
+
     def stretch(self, num_tokens: int) -> int:
         """What a slot's `stretch` must be for its contents to count in such a long sequence."""
         ...

@@ -97,6 +97,24 @@ def open_model(
     )
 
 
+def open_draft(path: Path | str, opened: Opened) -> Opened:
+    """The headers of a draft model, which guesses what the model of `opened` writes.
+
+    Raises `CheckpointError`, also if the two do not cut text into the same tokens.
+    """
+    draft = open_model(path)
+    ours, theirs = opened.tokenizer, draft.tokenizer
+    same = opened.vocab_size == draft.vocab_size and ours.vocab_size == theirs.vocab_size
+    if not same or any(
+        ours.token_bytes(id) != theirs.token_bytes(id) for id in range(ours.vocab_size)
+    ):
+        raise ModelUnsupported(
+            f"{draft.name} cannot guess for {opened.name}: their tokens differ. Choose a smaller "
+            "model of the same family as draft."
+        )
+    return draft
+
+
 def _open_foreign(folder: Path, *, plain: bool) -> Opened:
     if not plain:
         raise ModelUnsupported(

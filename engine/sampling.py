@@ -1,9 +1,9 @@
 """Logits → one token.
 
-Order, as in transformers: penalties and bias, temperature, top-k, top-p, min-p. All filters keep
-a front of the tokens sorted by probability, so what cannot stay is thrown away first and only the
-rest is sorted. The row is worked on by numpy: for a single row torch's top-k and sort take several
-times as long (4,096 to 128,256 tokens on one core).
+Order, as in transformers: penalties and bias, form, temperature, top-k, top-p, min-p. All filters
+keep a front of the tokens sorted by probability, so what cannot stay is thrown away first and only
+the rest is sorted. The row is worked on by numpy: for a single row torch's top-k and sort take
+several times as long (4,096 to 128,256 tokens on one core).
 
 A draw depends on the seed, the number of draws before it and the logits, on nothing else.
 """
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.base import CheckpointBroken, Sampling, TokenLogprob
+from engine.constraint import Constraint
 
 Row = NDArray[np.float32]  # (V,) or a selection (n,)
 Ids = NDArray[np.intp]  # (n,)
@@ -34,8 +35,10 @@ class Sampler:
         vocab_size: int,
         *,
         text_of: Callable[[int], str] = lambda _id: "",
+        constraint: Constraint | None = None,
     ) -> None:
         """`vocab_size` is that of the logits; `text_of` names tokens in log-probabilities."""
+        self._constraint = constraint
         self._sampling = sampling
         self._text_of = text_of
         self._random = random.Random(seed)
@@ -44,18 +47,26 @@ class Sampler:
         self._bias_ids = np.array(list(bias), dtype=np.intp)
         self._bias = np.array(list(bias.values()), dtype=np.float32)
 
+    @property
+    def complete(self) -> bool:
+        """Whether the form that the reply must have allows no further token."""
+        return self._constraint is not None and self._constraint.complete
+
     def draw(self, logits: Tensor, history: Sequence[int]) -> tuple[int, TokenLogprob | None]:
         """The next token for `logits` (V,), with its log-probability if that was asked for.
 
         `history` is the reply so far: penalties apply to it and not to the prompt, whose words a
         good answer repeats. Log-probabilities are those of the model, before penalties and
-        temperature. Raises `CheckpointBroken` if the logits hold NaN or +inf, or only -inf.
+        temperature. Raises `CheckpointBroken` if the logits hold NaN or +inf, or only -inf, and
+        `SamplingInvalid` where the form that the reply must have cannot be followed.
         """
         raw: Row = logits.detach().float().cpu().numpy()
         row = self._penalties.applied(raw, history)
         if self._bias_ids.size:
             row = row.copy() if row is raw else row
             row[self._bias_ids] += self._bias
+        if self._constraint is not None:
+            row = np.where(self._constraint.allowed(), row, np.float32(-np.inf))
         id = int(row.argmax())  # the first NaN, if there is one
         highest = float(row[id])
         if not math.isfinite(highest):
@@ -66,6 +77,8 @@ class Sampler:
             )
         if self._sampling.temperature > 0:
             id = self._drawn(row, highest)
+        if self._constraint is not None:
+            self._constraint.take(id)
         return id, self._logprob(raw, id) if self._sampling.num_logprobs else None
 
     def _drawn(self, row: Row, highest: float) -> int:

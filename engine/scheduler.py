@@ -16,6 +16,7 @@ from typing import TypeVar
 from engine.base import CacheSizes, EngineClosed
 from engine.batch import Batch
 from engine.disk_tier import DiskTier
+from engine.draft import DraftModel
 from engine.generate import Row
 from engine.guessing import Guessing
 from engine.model import Model
@@ -36,14 +37,19 @@ class Scheduler:
         chunk: int = 512,
         shared_chunk: int = 128,
         speculate: bool = True,
+        deterministic: bool = False,
     ) -> None:
         """Start the thread.
 
         `threads` are the numbers of threads it may choose among; none given leaves torch's own.
         `chunk` tokens of a prompt are read at a time, `shared_chunk` while other rows are writing:
         that is how long these may have to wait for a token. `speculate`: see `Lookup`.
+        `deterministic` computes every token as if it were alone: a reply then does not depend on
+        who else writes, on what was cached or on guesses, in any precision; prompts are read more
+        slowly (`Model.steady_width` tokens at a time).
         """
-        self._paces = Paces(threads)
+        self._paces = Paces(threads[:1] if deterministic else threads)
+        self._deterministic = deterministic
         self._max_rows, self._speculate = max_rows, speculate
         self._chunk, self._shared_chunk = chunk, shared_chunk
         self._batch: Batch | None = None
@@ -57,11 +63,20 @@ class Scheduler:
     # --- called from other threads ---
 
     def serve(
-        self, model: Model, kv_bytes: int, memory_bytes: int = 0, disk: DiskTier | None = None
+        self,
+        model: Model,
+        kv_bytes: int,
+        memory_bytes: int = 0,
+        disk: DiskTier | None = None,
+        draft: DraftModel | None = None,
     ) -> None:
-        """Use `model`, before the first row; the bounds of what is kept are those of `Tiers`."""
+        """Use `model`, before the first row; the bounds of what is kept are those of `Tiers`.
+
+        `draft` guesses ahead for it.
+        """
 
         def begin() -> None:
+            width = model.steady_width if self._deterministic else 0
             self._disk = disk
             self._batch = Batch(
                 model,
@@ -70,7 +85,8 @@ class Scheduler:
                 chunk=self._chunk,
                 shared_chunk=self._shared_chunk,
                 paces=self._paces,
-                guessing=Guessing(model, active=self._speculate),
+                guessing=Guessing(model, active=self._speculate and width != 1, draft=draft),
+                width=width,
             )
 
         self.aside(begin)

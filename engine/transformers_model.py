@@ -158,6 +158,11 @@ class TransformersModel:
             layers, kv_heads, head_dim, _DTYPES[precision], device, context
         )
 
+    @property
+    def steady_width(self) -> int:
+        """See `engine.model.Model`."""
+        return 1
+
     def stretch(self, num_tokens: int) -> int:
         """Nothing depends on the length of the sequence."""
         return 0

@@ -20,10 +20,14 @@ from engine.base import (
     Sampling,
 )
 from engine.checkpoint import open_checkpoint
+from engine.constraint import Constraints
 from engine.detokenize import Detokenizer
+from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import CacheShape, Slot
+from engine.llama import Llama
 from engine.model import Model
+from engine.quantize import Precision
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
 from engine.tokenizer import load_tokenizer
@@ -47,6 +51,10 @@ class Watched:
     def cache_shape(self) -> CacheShape:
         return self.model.cache_shape
 
+    @property
+    def steady_width(self) -> int:
+        return self.model.steady_width
+
     def stretch(self, num_tokens: int) -> int:
         return self.model.stretch(num_tokens)
 
@@ -61,14 +69,27 @@ class Watched:
         return self.after(self.model.forward(ids, spans, every=every))
 
 
+def loaded(folder: Path, precision: Precision = "fp32") -> Llama:
+    return load_llama(open_checkpoint(folder), precision, torch.device("cpu"))
+
+
 class Bench:
     """A scheduler over a tiny model, and short words to use it."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.model = Watched(load_llama(open_checkpoint(folder), "fp32", torch.device("cpu")))
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        model: Model | None = None,
+        draft: Model | None = None,
+        **options: Any,
+    ) -> None:
+        self.model = Watched(model or loaded(folder))
+        self.draft = Watched(draft) if draft else None
         self.tokenizer = load_tokenizer(folder)
         self.scheduler = Scheduler(threads=(1,), **options)
-        self.scheduler.serve(self.model, 64 << 20)
+        guesser = DraftModel(self.draft, 64 << 20) if self.draft else None
+        self.scheduler.serve(self.model, 64 << 20, draft=guesser)
 
     def ask(
         self,
@@ -80,9 +101,10 @@ class Bench:
         sampling: Sampling | None = None,
     ) -> ReplyStream:
         sampling = sampling or Sampling(temperature=0)
+        constraint = Constraints(self.tokenizer, frozenset(), 288).make(sampling)
         row = Row(
             list(prompt),
-            sampler=Sampler(sampling, sampling.seed or 1, 288),
+            sampler=Sampler(sampling, sampling.seed or 1, 288, constraint=constraint),
             detokenizer=Detokenizer(self.tokenizer, sampling.stop),
             stop_ids=frozenset(),
             max_new_tokens=num_new,
