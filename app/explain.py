@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import get_args
 
-from app.jobs import JobRefused
+from app.requests import JobRefused
 from app.strings import Strings
 from engine.base import EngineError
 from safety.base import GuardError

@@ -16,8 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from app.explain import explain
-from app.jobs import JobView, Send
+from app.job import JobView
 from app.parts import PartView
+from app.requests import Send
 from app.services import Services
 from app.settings import Settings
 from app.strings import Strings

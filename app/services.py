@@ -25,7 +25,8 @@ from app.models import find_model
 from app.parts import Part, PartView
 from app.running_model import RunningModel
 from app.settings import Settings
-from app.turn import Means, Step, Task, cache_scope, take_turn
+from app.task import Means, Step, Task, cache_scope
+from app.turn import take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from app.jobs import Branch
 from app.replay import as_read
-from app.turn import Begun
+from app.requests import Branch
+from app.task import Begun
 from engine.base import Engine, Prompt, Retracing, TokenLogprob
 from storage.records import MessageRecord
 

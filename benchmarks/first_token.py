@@ -26,7 +26,7 @@ from benchmarks.served import page_at, served
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-    from app.jobs import Job
+    from app.job import Job
     from app.services import Services
     from engine.base import Engine, Message
 
@@ -177,7 +177,7 @@ def send(services: Services, page: Page, text: str) -> Job:
 
 def start(services: Services, text: str) -> Job:
     """The same turn with nobody watching."""
-    from app.jobs import Send
+    from app.requests import Send
 
     return services.jobs.start(1, Send(None, None, text, client_key=str(time.time_ns())))
 

@@ -76,7 +76,7 @@ def chat_of(services: Services, num_messages: int) -> str:
 
 def alone(services: Services, key: str) -> float:
     """CPU seconds of an answer that nobody follows."""
-    from app.jobs import Send
+    from app.requests import Send
 
     leaf = services.store.conversation(1, key).active_leaf_id
     begin = time.process_time()
@@ -88,7 +88,7 @@ def alone(services: Services, key: str) -> float:
 
 def followed(services: Services, page: Page, key: str) -> dict[str, float]:
     """Open a chat in the browser, have it answered, and measure both."""
-    from app.jobs import Job
+    from app.job import Job
 
     views = 0
     view = Job.view
@@ -130,7 +130,7 @@ def followed(services: Services, page: Page, key: str) -> dict[str, float]:
 
 def rates(services: Services) -> dict[int, float]:
     """Updates a second that each of n followers of one answer gets."""
-    from app.jobs import Send
+    from app.requests import Send
 
     async def follow_all(job: Any, count: int) -> float:
         async def one() -> int:

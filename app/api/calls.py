@@ -14,7 +14,7 @@ from app.api.answering import Asked, Piece, Remembered, answer
 from app.api.errors import ApiError
 from app.api.relay import Relay
 from app.api.requests import Drawn
-from app.jobs import Call
+from app.job import Call
 from app.services import Services
 from engine.base import Engine, EngineInfo, Sampling
 from safety.base import Guard

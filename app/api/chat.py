@@ -16,7 +16,7 @@ from app.api.errors import ApiError
 from app.api.keeping import keep
 from app.api.requests import ChatRequest
 from app.api.sse import event_stream
-from app.jobs import Call
+from app.job import Call
 from engine.base import Engine, Message, Prompt, TokenLogprob
 from safety.base import Guard
 

@@ -20,7 +20,7 @@ from app.api.errors import ApiError
 from app.api.requests import CompletionRequest
 from app.api.scoring import Read, read, text_of
 from app.api.sse import event_stream
-from app.jobs import Call
+from app.job import Call
 from engine.base import Engine, Prompt, Sampling, TokenLogprob
 from safety.base import Guard
 

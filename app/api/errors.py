@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from app.explain import explain
-from app.jobs import JobRefused
+from app.requests import JobRefused
 from app.strings import Strings
 from engine.base import ContextFull, EngineError, PromptEmpty, SamplingInvalid
 

@@ -15,7 +15,7 @@ from app.api.chat import complete_chat
 from app.api.completions import complete
 from app.api.errors import RETRY_SECONDS, ApiError, of_exception, of_validation
 from app.api.requests import ChatRequest, CompletionRequest, ModerationRequest
-from app.jobs import Call
+from app.job import Call
 from app.routes import API
 from app.services import Services
 from app.strings import Strings

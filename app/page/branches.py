@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from app.explain import explain_verdict
-from app.jobs import MAX_ALTERNATIVES, Again, Job
+from app.job import Job
 from app.judging import recorded
 from app.page.payload import Payload, PayloadInvalid
 from app.page.templates import Templates
 from app.render import Renderer
+from app.requests import MAX_ALTERNATIVES, Again
 from app.services import Services
 from storage.records import MessageRecord
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import gradio as gr
 
-from app.jobs import Again, Continue, Job, Send
+from app.job import Job
 from app.page.conversations import ConversationList
 from app.page.live import LiveAnswer
 from app.page.panes import EVERYTHING, LIVE, Update, items, show
@@ -23,6 +23,7 @@ from app.page.templates import Templates
 from app.page.viewers import Viewer, Viewers
 from app.page.window import ConversationView
 from app.render import Renderer
+from app.requests import Again, Continue, Send
 from app.services import Services
 
 log = logging.getLogger("corral.page")

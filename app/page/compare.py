@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 from app.chinese import converted
 from app.choices import PRESETS, Choices
-from app.jobs import Again
 from app.models import model_choices
 from app.page.payload import Payload, PayloadInvalid
 from app.page.session import personas
 from app.page.templates import Templates
 from app.preferences import contestant
 from app.render import Renderer
+from app.requests import Again
 from app.services import Services
 from storage.records import OWNER_ID, Comparison, Feedback, MessageRecord
 

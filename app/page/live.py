@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.chinese import converted
 from app.choices import Choices
-from app.jobs import Job, JobView
+from app.job import Job, JobView
 from app.render import LiveRendering, Renderer
 from app.strings import Strings
 

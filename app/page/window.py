@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from app.choices import Choices
-from app.jobs import Job
+from app.job import Job
 from app.page.panes import items
 from app.page.payload import Payload
 from app.page.shell import Shell

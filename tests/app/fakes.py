@@ -9,7 +9,8 @@ from threading import Event
 
 from app.jobs import Jobs
 from app.parts import Part
-from app.turn import Means, Step, Task, take_turn
+from app.task import Means, Step, Task
+from app.turn import take_turn
 from engine.base import (
     Chunk,
     Engine,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from app import jobs
 from app.context import ConversationFull
 from app.explain import (
     ACTIONS,
@@ -17,10 +17,10 @@ from app.explain import (
     explain_status,
     explain_verdict,
 )
-from app.jobs import JobRefused
 from app.lan import CertificateUnusable, LanAbsent
 from app.models import ModelUnloaded
 from app.parts import PartCancelled
+from app.requests import JobRefused
 from app.setting import SettingsInvalid
 from app.share import ShareError
 from app.strings import Strings
@@ -30,6 +30,7 @@ from safety.categories import CATEGORIES
 from storage.records import StorageError, VerdictRecord
 
 STRINGS = Strings.load("en")
+APP = Path(__file__).resolve().parents[2] / "app"
 
 
 def family(base: type[BaseException]) -> list[type[BaseException]]:
@@ -73,8 +74,11 @@ def test_every_refusal_has_a_sentence(code: str) -> None:
     assert explained.action
 
 
-def test_the_refusals_are_those_that_jobs_document() -> None:
-    assert set(re.findall(r'"(\w+)"', jobs.JobRefused.__doc__ or "")) <= set(REFUSALS)
+def test_every_refusal_that_the_app_raises_is_known() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in APP.rglob("*.py")]
+    raised = {code for text in sources for code in re.findall(r'JobRefused\("(\w+)"\)', text)}
+    assert raised >= {"empty", "running", "queue_full"}
+    assert raised <= set(REFUSALS)
 
 
 @pytest.mark.parametrize("status", STATUSES)

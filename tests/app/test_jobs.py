@@ -10,8 +10,10 @@ from threading import Event
 
 import pytest
 
-from app.jobs import MAX_QUEUED_PER_USER, Again, Continue, Job, JobRefused, JobView, Send
+from app.job import Job, JobView
+from app.lines import MAX_QUEUED_PER_USER
 from app.parts import Part
+from app.requests import Again, Continue, JobRefused, Send
 from engine.base import Engine
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine

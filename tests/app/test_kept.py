@@ -7,7 +7,7 @@ from threading import Event
 import pytest
 
 from app.services import Services
-from app.turn import cache_scope
+from app.task import cache_scope
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY
 from storage.records import OWNER_ID
 from tests.app.fakes import TellingEngine

@@ -12,8 +12,8 @@ from threading import Event
 
 import pytest
 
-from app.jobs import Again, Send
 from app.log import close_log, open_log
+from app.requests import Again, Send
 from app.services import Services
 from app.site import Site, build
 from engine.base import Chunk, DeviceOutOfMemory, Prompt, Sampling

@@ -12,8 +12,9 @@ from threading import Event
 import pytest
 
 from app.replay import Replays, as_read, compared, read_sampling
+from app.task import Task
 from app.token_view import NotRetraceable, TokenViews
-from app.turn import Task, take_turn
+from app.turn import take_turn
 from engine.base import EngineClosed, Prompt, Sampling, SamplingInvalid
 from engine.local import LocalEngine
 from safety.policy import DEFAULT_POLICY

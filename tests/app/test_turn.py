@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from app.parts import Part
-from app.turn import Begun, take_turn
+from app.task import Begun
+from app.turn import take_turn
 from engine.base import Chunk, DeviceOutOfMemory, Engine, Prompt
 from safety.base import Guard, GuardBroken
 from safety.injection import as_data

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from app.jobs import Job, Send
+from app.job import Job
 from app.page.compare import DEGREES
 from app.page.meter import Meter
 from app.page.templates import Templates
+from app.requests import Send
 from app.services import Services
 from app.strings import Strings
 from storage.records import NotFound
