@@ -12,6 +12,9 @@ import re
 from collections import OrderedDict
 from urllib.parse import parse_qsl
 
+from app.asgi import Refused, Scope
+from app.routes import Binding
+
 MAX_PER_USER = 4096
 _HASH = re.compile(r"[A-Za-z0-9_-]{4,64}")
 
@@ -47,6 +50,35 @@ class Bindings:
     def owns(self, name: str, user_id: int) -> bool:
         """Whether `name` is bound to this user."""
         return self._owner.get(name) == user_id
+
+
+class GradioSessions:
+    """The session hashes and events of Gradio that have an owner."""
+
+    def __init__(self) -> None:
+        self.hashes = Bindings()
+        self.events = Bindings()
+
+    def check(self, binding: Binding, scope: Scope, body: bytes, user_id: int) -> None:
+        """That the session (and event) a request names is this user's. Raises `Refused`."""
+        content: dict[str, object] = {}
+        try:
+            if binding == "query":
+                name = hash_in_query(scope["query_string"])
+            elif binding == "path":
+                name = hash_in_path(scope["path"])
+            elif binding in ("body", "cancel"):
+                content = read_object(body)
+                name = hash_in_body(content)
+            else:
+                return
+        except BindingInvalid as error:
+            raise Refused(400, "binding") from error
+        if not self.hashes.claim(name, user_id):
+            raise Refused(403, "binding_foreign")
+        event = str(content.get("event_id"))
+        if binding == "cancel" and not self.events.owns(event, user_id):
+            raise Refused(403, "binding_foreign")
 
 
 def read_object(body: bytes) -> dict[str, object]:

@@ -1,8 +1,7 @@
-"""Under which names the page may be asked for, and from which pages requests may come.
+"""Under which names the page may be asked for: the Host header must be one of a short list.
 
 A page of another site can make a browser call 127.0.0.1, and with DNS rebinding even under its own
-name. So the Host header must be a name from a short list, and a request that changes something
-must come from a page of exactly the address it goes to.
+name; that name is not on the list.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from collections.abc import Iterable
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _HOST = re.compile(r"(?P<name>[a-z0-9.-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?", re.IGNORECASE)
-_FETCH_SITES = frozenset({"same-origin", "same-site", "cross-site", "none"})
 
 
 class Hosts:
@@ -52,24 +50,3 @@ class Hosts:
 def _name(host: str) -> str:
     match = _HOST.fullmatch(host)
     return match["name"].lower() if match else ""
-
-
-def same_origin(origins: list[str], host: str, schemes: Iterable[str]) -> bool:
-    """Whether the Origin headers are exactly one and name the page that `host` itself serves."""
-    if len(origins) != 1:
-        return False
-    given = origins[0].lower()
-    return any(given == f"{scheme}://{host.lower()}" for scheme in schemes)
-
-
-def foreign_fetch(site: str, mode: str, dest: str, method: str) -> bool:
-    """Whether Sec-Fetch-* headers tell that another site's page makes this request.
-
-    A person following a link (a top-level GET navigation) may come from anywhere; nothing else
-    may. Browsers without these headers are held by the Origin check and the cookie's SameSite.
-    """
-    if site in ("", "same-origin", "none"):
-        return False
-    if site not in _FETCH_SITES:
-        return True
-    return not (method in ("GET", "HEAD") and mode == "navigate" and dest == "document")

@@ -72,7 +72,7 @@ def everybody(services: Services, site: Site) -> list[Somebody]:
         store.append(turn.reply.id, canary)
         store.finish_reply(turn.reply.id, status="stopped", generation=None)
         cookie, name = sign_in(services, user_id, f"token-{number}"), f"session{number}hash"
-        site.app._sessions.claim(name, user_id)
+        site.app.sessions.hashes.claim(name, user_id)
         found.append(Somebody(user_id, cookie, key, turn.prompt.id, turn.reply.id, name, canary))
     return found
 

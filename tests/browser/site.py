@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app.gateway import PAGE_POLICY
+from app.reply import PAGE_POLICY
 from app.page.mount import mount
 from app.parts import Part
 from app.routes import find

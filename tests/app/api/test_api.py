@@ -324,7 +324,7 @@ def test_a_revoked_key_is_refused_and_the_store_has_no_key(house: House, tmp_pat
     kept = house.services.store.people.keys(OWNER_ID)[0]
     assert kept.hint == house.key[-4:] and kept.used_at is not None
     house.services.store.people.revoke_key(OWNER_ID, kept.id)
-    house.gateway._keys.forget()  # type: ignore[union-attr]
+    house.site.doors.keys.forget()
     assert house.chat().status == 401
     house.services.close()
     for path in tmp_path.rglob("*"):
