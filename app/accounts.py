@@ -54,9 +54,13 @@ class Visitor:
     scopes: tuple[str, ...] = ()  # what a key of the API may do; a browser has none
 
 
-def cookie_name(port: int) -> str:
-    """Cookies are shared by all ports of a host, so each Corral has its own."""
-    return f"corral-{port}"
+def cookie_name(port: int, *, secure: bool) -> str:
+    """Cookies are shared by all ports of a host, so each Corral has its own.
+
+    Over HTTPS browsers take a name with this prefix from this very host alone: the neighbours of a
+    share link, other names below the same domain, cannot plant a session of theirs.
+    """
+    return f"__Host-corral-{port}" if secure else f"corral-{port}"
 
 
 def digest(token: str) -> bytes:
@@ -116,19 +120,17 @@ class Accounts:
         self.secret = secrets.token_urlsafe(TOKEN_BYTES)
 
     def cookie(self, port: int, token: str, *, secure: bool = False) -> str:
-        """The Set-Cookie header of a session.
+        """The Set-Cookie header of a session; without a token, the one that takes it back.
 
         The browser drops it after the idle time unless it is sent anew, which the gateway does
         whenever the page is used; the store ends the session after the idle time too, and after the
         absolute one.
         """
-        seconds = int(min(self._idle_seconds, self._session_seconds))
+        seconds = int(min(self._idle_seconds, self._session_seconds)) if token else 0
         # Strict survives the entrance: its own page, not the program that opened it, goes on.
-        flags = "; Secure" if secure else ""
-        return (
-            f"{cookie_name(port)}={token}; Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict"
-            + flags
-        )
+        flags = f"Max-Age={seconds}; Path=/; HttpOnly; SameSite=Strict"
+        name = cookie_name(port, secure=secure)
+        return f"{name}={token}; {flags}; Secure" if secure else f"{name}={token}; {flags}"
 
     def knows_secret(self, given: str) -> bool:
         """Whether `given` is the secret of this run."""

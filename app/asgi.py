@@ -67,7 +67,7 @@ def declared_bytes(headers: Headers) -> int:
     return int(lengths[0][:18])
 
 
-async def read_body(headers: Headers, receive: Receive) -> bytes:
+async def read_body(headers: Headers, receive: Receive, max_bytes: int = MAX_BODY_BYTES) -> bytes:
     """The whole body, declared or chunked. Raises `Refused` when it is too long or too slow."""
     declared = declared_bytes(headers)
     if declared > MAX_DRAIN_BYTES:
@@ -83,12 +83,12 @@ async def read_body(headers: Headers, receive: Receive) -> bytes:
             num_bytes += len(message.get("body", b""))
             if num_bytes > MAX_DRAIN_BYTES:
                 raise Refused(413, "body")
-            if num_bytes <= MAX_BODY_BYTES:
+            if num_bytes <= max_bytes:
                 parts.append(message.get("body", b""))
             more = message.get("more_body", False)
     if limit.cancelled_caught:
         raise Refused(408, "slow")
-    if num_bytes > MAX_BODY_BYTES:
+    if num_bytes > max_bytes:
         raise Refused(413, "body")
     return b"".join(parts)
 

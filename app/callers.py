@@ -25,9 +25,9 @@ class Callers:
         self._keys = keys
         self._port = port
 
-    async def person(self, headers: Headers) -> Visitor | None:
+    async def person(self, headers: Headers, *, secure: bool) -> Visitor | None:
         """Whose session the cookie is; None for no or an ended one. Raises `Refused`."""
-        token = cookie_value(headers, cookie_name(self._port))
+        token = cookie_value(headers, cookie_name(self._port, secure=secure))
         if not token:
             return None
         known = self._accounts.remembered(token)
@@ -53,9 +53,9 @@ class Callers:
             raise Refused(401, "api_key")
         return Visitor(found.user_id, digest(key), found.scopes)
 
-    def renewed(self, scope_headers: Headers, *, secure: bool) -> str:
+    def renewed(self, headers: Headers, *, secure: bool) -> str:
         """The Set-Cookie header that lets the session's idle time begin anew."""
-        token = cookie_value(scope_headers, cookie_name(self._port))
+        token = cookie_value(headers, cookie_name(self._port, secure=secure))
         return self._accounts.cookie(self._port, token, secure=secure)
 
 

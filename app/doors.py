@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from app.accounts import TOKEN_BYTES, Accounts, digest
 from app.api.keys import Keys
 from app.gateway import Gateway
+from app.guesses import Guesses
 from app.lan import Lan
-from app.passwords import Passwords
+from app.passwords import PasswordRefused, Passwords
 from app.routes import INVITATION
 from app.share import Share
 from storage.clock import now
@@ -31,6 +32,7 @@ class Doors:
     port: int
     accounts: Accounts
     passwords: Passwords
+    guesses: Guesses
     keys: Keys
     gateway: Gateway
     share: Share
@@ -56,9 +58,24 @@ class Doors:
                 return link.address
         return f"http://127.0.0.1:{self.port}"
 
-    def set_password(self, user_id: int, password: str) -> None:
-        """Give an account a password. Raises `ValueError` for its length."""
-        self.store.people.set_password(user_id, self.passwords.hash_now(password))
+    def set_password(self, user_id: int, password: str, *, session: bytes = b"") -> None:
+        """Give an account a password, and sign out its browsers but `session`.
+
+        Raises `ValueError` for its length.
+        """
+        hashed = self.passwords.hash_now(password)
+        self.store.people.set_password(user_id, hashed, keep=session)
+        self.accounts.forget()
+
+    def check_password(self, name: str, password: str) -> None:
+        """That this is the account's password. Raises `PasswordRefused`; wrong ones are guesses."""
+        if self.guesses.wait_seconds(name) > 0:
+            raise PasswordRefused("wait")
+        known = self.store.people.password_of(name)
+        if not self.passwords.verify_now(known[1] if known else None, password):
+            self.guesses.failed(name)
+            raise PasswordRefused("wrong")
+        self.guesses.succeeded(name)
 
     def lock_out(self, user_id: int, *, remove: bool = False) -> None:
         """Disable or remove an account; its browsers and keys are refused from now on."""

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.accounts import Accounts, cookie_name
+from app.accounts import Accounts
 from app.routes import ENTER, HEALTH, LAUNCH, LEAVE
 from app.static_files import ASSETS, StaticFiles
 from app.strings import Strings
@@ -88,7 +88,7 @@ class Entrance:
         async def leave(request: Request) -> Response:
             await anyio.to_thread.run_sync(self.accounts.leave, request.scope["corral_session"])
             await anyio.to_thread.run_sync(self.on_leave)
-            gone = f"{cookie_name(self.port)}=; Max-Age=0; Path=/; HttpOnly; SameSite=Strict"
+            gone = self.accounts.cookie(self.port, "", secure=request.url.scheme == "https")
             return Response(status_code=204, headers={"Set-Cookie": gone})
 
         router.add_api_route(HEALTH, health, methods=["GET", "HEAD"])

@@ -36,7 +36,7 @@ from app.bindings import GradioSessions
 from app.callers import Callers
 from app.hosts import Hosts
 from app.origins import check_source
-from app.rates import Rates
+from app.rates import Caller, Rates
 from app.refusals import Refusals
 from app.reply import Reply
 from app.routes import HOME, LAUNCH, Route, find
@@ -54,6 +54,20 @@ PASSED_HEADERS = frozenset(
 )
 
 log = logging.getLogger("corral.gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Who asks for what. `opening` is how they came, see `Hosts.opening`."""
+
+    route: Route | None
+    visitor: Visitor | None
+    opening: str
+
+    @property
+    def caller(self) -> Caller:
+        """Whose requests are counted."""
+        return self.visitor.user_id if self.visitor else self.opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +104,7 @@ class Gateway:
         self.sessions = GradioSessions()
         self._app = app
         self._callers = Callers(accounts, keys, port)
-        self._refusals = Refusals(
-            strings, self.hosts, entrance=entrance, signin=signin or entrance
-        )
+        self._refusals = Refusals(strings, self.hosts, entrance=entrance, signin=signin or entrance)
         self._schemes = tuple(schemes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,24 +121,28 @@ class Gateway:
         if self._link(scope) == "share":
             scope = {**scope, "scheme": "https"}  # the tunnel's other end speaks it for us
         try:
-            admitted = await self._admit(scope, receive)
+            asked = await self._identify(scope)
+            with self.rates.place(asked.caller):
+                admitted = await self._admit(scope, asked, receive)
+                await self._pass(scope, admitted, receive, send)
         except Refused as refusal:
             await self._refusals.send(scope, send, refusal)
-            return
+
+    async def _pass(self, scope: Scope, admitted: _Admitted, receive: Receive, send: Send) -> None:
+        """Let the app answer."""
         reply = self._reply(scope, send, admitted)
         try:
             await self._app(self._inner(scope, admitted), replay(admitted.body, receive), reply)
         except KeyError as error:
             # Gradio looks handlers and components up by the number that the page sent.
-            if reply.started or admitted.route.binding != "body":
-                await self._fail(scope, send, reply, error)
-            else:
-                await self._refusals.send(scope, send, Refused(400, "stale"))
+            if not reply.started and admitted.route.binding == "body":
+                raise Refused(400, "stale") from error
+            await self._fail(scope, send, reply, error)
         except Exception as error:
             await self._fail(scope, send, reply, error)
         else:
             if reply.failed:
-                await self._refusals.send(scope, send, Refused(500, "error"))
+                raise Refused(500, "error")
 
     async def _fail(self, scope: Scope, send: Send, reply: Reply, error: Exception) -> None:
         """Answer an error of the app with a sentence and the number under which the log has it."""
@@ -156,7 +172,8 @@ class Gateway:
 
     # -- the checks, in order --
 
-    async def _admit(self, scope: Scope, receive: Receive) -> _Admitted:
+    async def _identify(self, scope: Scope) -> _Asked:
+        """Host and size, then who asks for which route. Raises `Refused`."""
         headers: Headers = scope["headers"]
         hosts = values(headers, b"host")
         if not self.hosts.allows(hosts):
@@ -166,22 +183,20 @@ class Gateway:
         route = find(scope["path"])
         if route is not None and route.local and not self.hosts.is_local(hosts[0]):
             route = None
-        visitor = await self._visitor(route, headers, hosts[0])
-        if not self.rates.allows(visitor.user_id if visitor else None):
-            raise Refused(429, "rate")
-        if route is None:
-            raise Refused(404, "path")
-        if scope["method"] not in route.methods:
-            raise Refused(405, "method")
-        opened = self.hosts.opening(hosts[0])
-        check_source(scope, (scope["scheme"],) if opened else self._schemes)
-        body = await _body(scope["method"], headers, receive)
+        opening = self.hosts.opening(hosts[0])
+        try:
+            visitor = await self._visitor(route, headers, secure=scope["scheme"] == "https")
+        except Refused:
+            self.rates.take(opening)  # who shows nothing, or something wrong, is a stranger
+            raise
         if visitor is not None:
-            self.sessions.check(route.binding, scope, body or b"", visitor.user_id)
-        return _Admitted(route, visitor, body)
+            self.visitors.saw(visitor.session, opening)
+        return _Asked(route, visitor, opening)
 
-    async def _visitor(self, route: Route | None, headers: Headers, host: str) -> Visitor | None:
-        """Who asks; None on an open route. Paths that do not exist are no news to strangers."""
+    async def _visitor(
+        self, route: Route | None, headers: Headers, *, secure: bool
+    ) -> Visitor | None:
+        """Who asks; None on an open route. Strangers do not learn which paths there are."""
         if route is not None and route.key:
             visitor = await self._callers.program(headers)
             if not self.api_on:
@@ -189,11 +204,23 @@ class Gateway:
             return visitor
         if route is not None and route.open:
             return None
-        person = await self._callers.person(headers)
+        person = await self._callers.person(headers, secure=secure)
         if person is None:
             raise Refused(401, "session")
-        self.visitors.saw(person.session, self.hosts.opening(host))
         return person
+
+    async def _admit(self, scope: Scope, asked: _Asked, receive: Receive) -> _Admitted:
+        """That this caller may ask this, and the body. Raises `Refused`."""
+        route, visitor = asked.route, asked.visitor
+        if route is None:
+            raise Refused(404, "path")
+        if scope["method"] not in route.methods:
+            raise Refused(405, "method")
+        check_source(scope, (scope["scheme"],) if asked.opening else self._schemes)
+        body = await _body(scope, receive, route.max_body_bytes)
+        if visitor is not None:
+            self.sessions.check(route.binding, scope, body or b"", visitor.user_id)
+        return _Admitted(route, visitor, body)
 
     def _inner(self, scope: Scope, admitted: _Admitted) -> Scope:
         """The scope as the app sees it: vouched-for user, harmless headers."""
@@ -215,10 +242,11 @@ class Gateway:
         }
 
 
-async def _body(method: str, headers: Headers, receive: Receive) -> bytes | None:
+async def _body(scope: Scope, receive: Receive, max_bytes: int) -> bytes | None:
     """The whole body of a request that may have one. Raises `Refused`."""
-    if method not in ("GET", "HEAD"):
-        return await read_body(headers, receive)
-    if declared_bytes(headers) > 0:
+    headers: Headers = scope["headers"]
+    if scope["method"] not in ("GET", "HEAD"):
+        return await read_body(headers, receive, max_bytes)
+    if declared_bytes(headers) > 0 or values(headers, b"transfer-encoding"):
         raise Refused(413, "body")
     return None

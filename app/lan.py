@@ -20,8 +20,11 @@ from app.asgi import App
 from app.hosts import Hosts
 from app.share import LinkView, ShareError, ShareNeedsPassword
 from app.visitors import Visitors
+from app.wire import http_config
 from storage.records import OWNER_ID
 from storage.store import Store
+
+MAX_CONNECTIONS = 200  # at once; those of this machine's own pages are not among them
 
 log = logging.getLogger("corral.lan")
 
@@ -71,7 +74,7 @@ class Lan:
         self._hosts = hosts
         self._visitors = visitors
         self._app = app
-        self._files = (
+        self._files: dict[str, str | None] = (
             {"ssl_certfile": certificate, "ssl_keyfile": key or None} if certificate else {}
         )
         self._server: _Beside | None = None
@@ -101,17 +104,8 @@ class Lan:
             raise LanAbsent
         scheme = "https" if self.encrypted else "http"
         try:
-            config = uvicorn.Config(
-                self._app,
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                http="h11",
-                ws="none",
-                lifespan="off",
-                timeout_graceful_shutdown=1,
-                **self._files,  # type: ignore[arg-type]
+            config = http_config(
+                self._app, lifespan="off", limit_concurrency=MAX_CONNECTIONS, **self._files
             )
             config.load()
         except (OSError, ValueError) as error:
@@ -132,6 +126,8 @@ class Lan:
             return
         self._hosts.close("lan")
         server.should_exit = server.force_exit = True
+        assert self.loop is not None, "it was started in a loop"
+        self.loop.call_soon_threadsafe(_drop, server)
         self._store.record(OWNER_ID, "lan_stop")
 
     def view(self) -> LinkView | None:
@@ -139,6 +135,13 @@ class Lan:
         if self._server is None:
             return None
         return LinkView(self._address, 0.0, self._visitors.count("lan"))
+
+
+def _drop(server: uvicorn.Server) -> None:
+    """Cut what is still open: a stream would go on until its page is closed."""
+    for connection in [*server.server_state.connections]:
+        if connection.transport is not None:
+            connection.transport.abort()
 
 
 def _listen(name: str, port: int) -> socket.socket | None:

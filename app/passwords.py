@@ -20,6 +20,14 @@ MAX_CHARS = 256
 MEMORY_KIBIBYTES = 46 * 1024
 
 
+class PasswordRefused(Exception):
+    """The password that was to be shown is not shown. `code`: "wrong", or "wait" before a try."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 class Passwords:
     """Makes and checks hashes without blocking the event loop."""
 
@@ -44,8 +52,15 @@ class Passwords:
 
     async def verify(self, known: str | None, password: str) -> bool:
         """Whether `password` is that of the hash `known`; None does the same work and is false."""
+        return await asyncio.wrap_future(self._checking(known, password)) and known is not None
+
+    def verify_now(self, known: str | None, password: str) -> bool:
+        """`verify`, for threads: blocks until it is done."""
+        return self._checking(known, password).result() and known is not None
+
+    def _checking(self, known: str | None, password: str) -> Future[bool]:
         check = partial(self._check, known or self._nobody, _normal(password[: MAX_CHARS + 1]))
-        return await asyncio.wrap_future(self._thread.submit(check)) and known is not None
+        return self._thread.submit(check)
 
     def _check(self, known: str, password: str) -> bool:
         try:

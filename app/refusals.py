@@ -1,4 +1,4 @@
-"""What a request is told that may not pass: a sentence and a code, or a page that shows the way in."""
+"""What a refused request is told: a sentence and a code, or a page that shows the way in."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from app.routes import API, HOME
 from app.strings import Strings
 
 RETRY_SECONDS = 5
-_UNREAD = frozenset({403, 408, 413, 429, 431})  # part of such a request may not have been read
+# Part of such a request may not have been read; and strangers keep no connection.
+_CLOSING = frozenset({401, 403, 408, 413, 429, 431})
 
 log = logging.getLogger("corral.gateway")
 
@@ -48,7 +49,7 @@ class Refusals:
         ]
         if refusal.status == 429:
             headers.append((b"retry-after", str(RETRY_SECONDS).encode()))
-        if refusal.status in _UNREAD:
+        if refusal.status in _CLOSING:
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         body = b"" if scope["method"] == "HEAD" else content

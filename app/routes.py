@@ -10,8 +10,12 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from app.asgi import MAX_BODY_BYTES
+
 # Where a request says for which Gradio session it acts.
 Binding = Literal["", "body", "cancel", "query", "path"]
+
+MAX_OPEN_BODY_BYTES = 4 << 10
 
 GET = frozenset({"GET", "HEAD"})
 POST = frozenset({"POST"})
@@ -28,6 +32,11 @@ class Route:
     local: bool = False  # under this machine's own names alone
     binding: Binding = ""
     cache: str = "no-store"
+
+    @property
+    def max_body_bytes(self) -> int:
+        """How long a body may be: a stranger has a name, a password or a token to say."""
+        return MAX_OPEN_BODY_BYTES if self.open else MAX_BODY_BYTES
 
 
 def _route(

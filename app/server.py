@@ -29,13 +29,13 @@ from app.share import ShareError
 from app.site import Site, build
 from app.start import PortTaken, find_port, open_browser, open_running, tell
 from app.strings import Strings
+from app.wire import http_config
 from storage.records import DatabaseBusy, FolderUnwritable, StorageError
 
 SAID = 2  # exit status: the start failed, and a sentence on stderr says why
 BUSY_SECONDS = 15.0  # how long a start waits for one that is just before it to be ready
 # The process stands in an empty folder: Gradio may publish files from the current one.
 EMPTY = Path("run") / "empty"
-GRACE_SECONDS = 1  # for open streams of pages when the server ends; turns are stored apart
 
 
 def serve(settings: Settings) -> int:
@@ -111,19 +111,7 @@ class _Server(uvicorn.Server):
     """uvicorn with our own start and end."""
 
     def __init__(self, site: Site, services: Services, strings: Strings) -> None:
-        super().__init__(
-            uvicorn.Config(
-                site.app,
-                log_config=None,
-                access_log=False,  # query strings name sessions
-                proxy_headers=False,  # a tunnel's visitors come from 127.0.0.1 too
-                server_header=False,
-                http="h11",
-                ws="none",
-                h11_max_incomplete_event_size=64 << 10,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
-        )
+        super().__init__(http_config(site.app))
         self._site = site
         self._services = services
         self._strings = strings

@@ -122,6 +122,8 @@ class SignIn:
             return self._refused(400, "name")
         hashed: str | None = None
         if found.role == "user":
+            if self.guesses.wait_seconds("") > 0:  # hashing is work, and "taken" tells of names
+                return self._refused(429, "wait", seconds=60)
             try:
                 hashed = await self.passwords.hash(given.password or "")
             except ValueError:

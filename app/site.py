@@ -97,6 +97,7 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         forget=services.forget,
         accounts=accounts,
         passwords=signin.passwords,
+        guesses=signin.guesses,
         keys=keys,
         gateway=gateway,
         share=Share(

@@ -1,4 +1,4 @@
-"""What a running Corral does now and then: empty the trash, end guests, make a daily backup."""
+"""What a running Corral does now and then: end guests, empty the trash, make a daily backup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from threading import Event, Thread
 from storage.records import StorageError
 from storage.store import Store
 
-EVERY_SECONDS = 3600.0
+EVERY_SECONDS = 600.0  # so long at most a guest's words outlive a session that ran out
 
 log = logging.getLogger("corral.upkeep")
 
@@ -23,7 +23,7 @@ def start_upkeep(
     closing: Event,
     every_seconds: float = EVERY_SECONDS,
 ) -> Thread:
-    """Begin on a thread of its own, at once and then hourly, until `closing` is set.
+    """Begin on a thread of its own, at once and then every ten minutes, until `closing` is set.
 
     `keep_days` says for how long what the guard held back of answers is kept.
     """

@@ -120,11 +120,20 @@ class People:
             ).fetchone()
         return found is not None
 
-    def set_password(self, user_id: int, password_hash: str) -> None:
-        """Give an account a password, in place of the one it has."""
-        self._call(
-            lambda db: _update(db, user_id, "password_hash", password_hash, audited="password")
-        )
+    def set_password(self, user_id: int, password_hash: str, *, keep: bytes = b"") -> None:
+        """Give an account a password, in place of the one it has.
+
+        Signs its browsers out, but for the session with the digest `keep`: whoever got in with the
+        old password is out.
+        """
+
+        def change(db: Database) -> None:
+            _update(db, user_id, "password_hash", password_hash, audited="password")
+            db.execute(
+                "DELETE FROM session WHERE user_id = ? AND token_sha256 != ?", (user_id, keep)
+            )
+
+        self._call(change)
 
     def set_quota(self, user_id: int, tokens: int | None) -> None:
         """Limit what an account may use on one day (UTC), prompt and reply together."""

@@ -19,7 +19,7 @@ from app.page.inspector import Inspector
 from app.page.models import ModelsPanel
 from app.page.panes import Update, show
 from app.page.payload import Payload, PayloadInvalid, is_away, user_of
-from app.page.people import PeoplePanel
+from app.page.people import PeoplePanel, Viewer
 from app.page.safety import SafetyPanel
 from app.page.shell import Shell
 from app.page.templates import Templates
@@ -67,7 +67,7 @@ class Panels:
             if payload.mode in self._desk:
                 return self._desk.view(user_id, payload)
             if payload.mode == "people":
-                return self._people.value(user_id, away=is_away(request))
+                return self._people.value(Viewer.of(request))
             if self._services.store.people.is_guest(user_id):
                 return {"kind": payload.mode, "said": self._strings.say("panels.owner_only")}
             if payload.mode == "models":
@@ -83,8 +83,8 @@ class Panels:
     async def people(self, event: gr.EventData, request: gr.Request) -> Update:
         """Do what a button of the dialog People asks."""
 
-        def act(user_id: int, payload: Payload) -> dict[str, object]:
-            return self._people.act(user_id, payload.mode, payload.text, away=is_away(request))
+        def act(_user_id: int, payload: Payload) -> dict[str, object]:
+            return self._people.act(Viewer.of(request), payload.mode, payload.text)
 
         return await self._told(event, request, act)
 

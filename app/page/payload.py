@@ -85,6 +85,12 @@ def is_away(request: gr.Request) -> bool:
     return request.request is None or request.request.scope.get("corral_away") is not False
 
 
+def session_of(request: gr.Request) -> bytes:
+    """The digest of the session whose request this is; empty where there is none."""
+    found = request.request.scope.get("corral_session") if request.request else None
+    return found if isinstance(found, bytes) else b""
+
+
 def user_of(request: gr.Request) -> int:
     """Whose request this is. Raises `PermissionError` where the gateway has not said."""
     user_id = request.request.scope.get("corral_user") if request.request else None

@@ -1,7 +1,8 @@
 """The dialog People: passwords, invitations, who is signed in, keys of the API, and the links.
 
 Everybody sees their own part; accounts, invitations, links and the switch of the API are the
-owner's, and only on this machine: over a link nothing of it is shown or done.
+owner's, and only on this machine: over a link nothing of it is shown or done. Who is not at the
+machine changes a password by showing the one it has: a browser left open must not be enough.
 """
 
 from __future__ import annotations
@@ -9,22 +10,45 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
+import gradio as gr
 from markupsafe import Markup
 
 from app.api.keys import SCOPES, KeysFull
 from app.doors import Doors
-from app.page.payload import PayloadInvalid
+from app.page.payload import PayloadInvalid, is_away, session_of, user_of
 from app.page.templates import Templates
-from app.passwords import MIN_CHARS
+from app.passwords import MIN_CHARS, PasswordRefused
 from app.services import Services
 from app.share import LinkView
+from storage.people import Person
 from storage.records import OWNER_ID, Conflict
 
 KIND = "people"
 MAX_QUOTA = 1_000_000_000
+LINK_HOURS = (1, 8, 24, 72, 168)
 Value = dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who looks at the dialog, with which session, and whether over a link or the network."""
+
+    user_id: int
+    away: bool
+    session: bytes
+
+    @classmethod
+    def of(cls, request: gr.Request) -> Viewer:
+        """As the gateway has found it. Raises `PermissionError`."""
+        return cls(user_of(request), is_away(request), session_of(request))
+
+    @property
+    def at_the_machine(self) -> bool:
+        """Whether this is the owner, on this machine."""
+        return self.user_id == OWNER_ID and not self.away
 
 
 class PeoplePanel:
@@ -34,7 +58,7 @@ class PeoplePanel:
         self._services = services
         self._templates = templates
         self._say = templates.strings.say
-        self._own: dict[str, Callable[[Doors, int, str], str]] = {
+        self._own: dict[str, Callable[[Doors, Viewer, str], str]] = {
             "password": self._password,
             "key": self._key,
             "revoke-key": self._revoke_key,
@@ -60,33 +84,36 @@ class PeoplePanel:
             "lan-off": lambda doors, _: self._ended(doors.lan.stop),
         }
 
-    def value(self, user_id: int, *, away: bool, said: str = "", tone: str = "info") -> Value:
+    def value(self, viewer: Viewer, *, said: str = "") -> Value:
         """The dialog as this user may see it."""
         doors = self._doors()
         html = self._templates.render(
-            "panel_people", **self._mine(doors, user_id), **self._all(doors, user_id, away)
+            "panel_people", **self._mine(doors, viewer), **self._all(doors, viewer)
         )
-        return {"kind": KIND, "html": html, "said": said, "tone": tone}
+        return {"kind": KIND, "html": html, "said": said, "tone": "info"}
 
-    def act(self, user_id: int, mode: str, text: str, *, away: bool) -> Value:
+    def act(self, viewer: Viewer, mode: str, text: str) -> Value:
         """Do what a button asks. Raises `PayloadInvalid`, `ShareError`, `StorageError`."""
         doors = self._doors()
         try:
-            if mode in self._own and not doors.store.people.is_guest(user_id):
-                said = self._own[mode](doors, user_id, text)
-            elif mode in self._owners and user_id == OWNER_ID and not away:
+            if mode in self._own and not doors.store.people.is_guest(viewer.user_id):
+                said = self._own[mode](doors, viewer, text)
+            elif mode in self._owners and viewer.at_the_machine:
                 said = self._owners[mode](doors, text)
             else:
-                said = self._say("people.not_yours")
-                return {"kind": KIND, "said": said, "tone": "error"}
+                return self._wrong("people.not_yours")
         except KeysFull:
-            return {"kind": KIND, "said": self._say("people.keys_full"), "tone": "error"}
+            return self._wrong("people.keys_full")
         except Conflict:
-            return {"kind": KIND, "said": self._say("people.stays"), "tone": "error"}
+            return self._wrong("people.stays")
+        except PasswordRefused as error:
+            return self._wrong(f"people.current_{error.code}")
         if not said:
-            said = self._say("people.short", least=MIN_CHARS)
-            return {"kind": KIND, "said": said, "tone": "error"}
-        return self.value(user_id, away=away, said=said)
+            return self._wrong("people.short", least=MIN_CHARS)
+        return self.value(viewer, said=said)
+
+    def _wrong(self, key: str, **values: object) -> Value:
+        return {"kind": KIND, "said": self._say(key, **values), "tone": "error"}
 
     # What is shown
 
@@ -95,27 +122,37 @@ class PeoplePanel:
             raise PermissionError("this page runs without a server of its own")
         return self._services.doors
 
-    def _mine(self, doors: Doors, user_id: int) -> dict[str, object]:
+    def _mine(self, doors: Doors, viewer: Viewer) -> dict[str, object]:
         people = doors.store.people
         idle = doors.accounts.idle_milliseconds
-        me = next(person for person in people.everybody() if person.id == user_id)
+        me = self._me(doors, viewer)
         return {
             "me": me,
             "least": MIN_CHARS,
-            "tokens_left": people.tokens_left(user_id),
+            "asks_current": me.has_password and not viewer.at_the_machine,
+            "tokens_left": people.tokens_left(me.id),
             "sessions": [
-                {"id": each.id, "agent": _browser(each.agent), "seen": _when(each.seen_at)}
-                for each in people.sessions(user_id, idle_milliseconds=idle)
+                {
+                    "id": each.id,
+                    "agent": _browser(each.agent),
+                    "seen": _when(each.seen_at),
+                    "this": each.id == viewer.session.hex(),
+                }
+                for each in people.sessions(me.id, idle_milliseconds=idle)
             ],
-            "keys": people.keys(user_id),
+            "keys": people.keys(me.id),
             "scopes": SCOPES,
             "api_on": doors.gateway.api_on,
             "api_address": f"{doors.address()}/v1",
         }
 
-    def _all(self, doors: Doors, user_id: int, away: bool) -> dict[str, object]:
+    def _me(self, doors: Doors, viewer: Viewer) -> Person:
+        everybody = doors.store.people.everybody()
+        return next(person for person in everybody if person.id == viewer.user_id)
+
+    def _all(self, doors: Doors, viewer: Viewer) -> dict[str, object]:
         """The owner's part; nothing of it for others, and nothing over a link."""
-        if user_id != OWNER_ID or away:
+        if not viewer.at_the_machine:
             return {"owner": False}
         people, settings = doors.store.people, self._services.settings
         return {
@@ -128,6 +165,8 @@ class PeoplePanel:
             "lan": self._link(doors.lan.view()),
             "lan_encrypted": doors.lan.encrypted,
             "own_server": settings.share_server,
+            "hours": settings.share_hours,
+            "link_hours": sorted({*LINK_HOURS, settings.share_hours}),
         }
 
     def _link(self, link: LinkView | None) -> dict[str, object] | None:
@@ -142,26 +181,29 @@ class PeoplePanel:
 
     # What is done: each gives the sentence to show, "" for a password that does not do
 
-    def _password(self, doors: Doors, user_id: int, password: str) -> str:
+    def _password(self, doors: Doors, viewer: Viewer, password: str) -> str:
+        me = self._me(doors, viewer)
+        if me.has_password and not viewer.at_the_machine:
+            current, password = _listed(password, 2)
+            doors.check_password(me.name, current)
         try:
-            doors.set_password(user_id, password)
+            doors.set_password(me.id, password, session=viewer.session)
         except ValueError:
             return ""
         return self._say("people.password_set")
 
-    def _key(self, doors: Doors, user_id: int, text: str) -> str:
-        given = _listed(text)
-        scopes = [given[1]] if len(given) > 1 and given[1] in SCOPES else list(SCOPES)
-        return self._say(
-            "people.key_made", secret=doors.keys.create(user_id, given[0][:80], scopes)
-        )
+    def _key(self, doors: Doors, viewer: Viewer, text: str) -> str:
+        name, scope = _listed(text, 2)
+        scopes = [scope] if scope in SCOPES else list(SCOPES)
+        secret = doors.keys.create(viewer.user_id, name[:80], scopes)
+        return self._say("people.key_made", secret=secret)
 
-    def _revoke_key(self, doors: Doors, user_id: int, text: str) -> str:
-        doors.keys.revoke(user_id, _number(text))
+    def _revoke_key(self, doors: Doors, viewer: Viewer, text: str) -> str:
+        doors.keys.revoke(viewer.user_id, _number(text))
         return self._say("people.key_revoked")
 
-    def _sign_out(self, doors: Doors, user_id: int, text: str) -> str:
-        doors.store.people.end_session(user_id, _digest(text))
+    def _sign_out(self, doors: Doors, viewer: Viewer, text: str) -> str:
+        doors.store.people.end_session(viewer.user_id, _digest(text))
         doors.accounts.forget()
         return self._say("people.signed_out")
 
@@ -177,7 +219,7 @@ class PeoplePanel:
         return self._say("people.changed")
 
     def _quota(self, doors: Doors, text: str) -> str:
-        user_id, tokens = _listed(text)[:2]
+        user_id, tokens = _listed(text, 2)
         limit = _number(tokens) if tokens else None
         doors.store.people.set_quota(_number(user_id), limit)
         return self._say("people.changed")
@@ -212,17 +254,17 @@ def _digest(text: str) -> bytes:
         raise PayloadInvalid("digest") from error
 
 
-def _listed(text: str) -> list[str]:
-    """One field as it is, several as a JSON list."""
-    if not text.startswith("["):
-        return [text]
+def _listed(text: str, num: int) -> list[str]:
+    """The values of `num` fields, which come as a JSON list."""
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PayloadInvalid("list") from error
-    if not found or not all(isinstance(each, str) for each in found):
+    if not isinstance(found, list) or len(found) != num:
         raise PayloadInvalid("list")
-    return found  # type: ignore[no-any-return]  # strings, as was just checked
+    if not all(isinstance(each, str) for each in found):
+        raise PayloadInvalid("list")
+    return found  # strings, as was just checked
 
 
 def _when(milliseconds: int) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from app.page.payload import PayloadInvalid
 
 _OLD_SECONDS = 3600  # what was begun and never finished
+_MAX_BEGUN = 4  # by one user: the page sends one file after the other
 
 
 class Uploads:
@@ -33,7 +34,7 @@ class Uploads:
         except binascii.Error as error:
             raise PayloadInvalid("content") from error
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        self._sweep()
+        self._sweep(user_id)
         path = self._folder / f"{user_id}-{name}"
         with path.open("ab" if int(place) else "wb") as file:
             file.write(content)
@@ -47,7 +48,10 @@ class Uploads:
         finally:
             path.unlink()
 
-    def _sweep(self) -> None:
-        for path in self._folder.iterdir():
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+    def _sweep(self, user_id: int) -> None:
+        """Remove what is old, and what this user has begun too much of."""
+        kept = sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+        own = [path for path in kept if path.name.startswith(f"{user_id}-")]
+        for path in kept:
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS or path in own[_MAX_BEGUN:]:
                 path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.accounts import digest
+from app.accounts import cookie_name, digest
 from app.parts import Part
 from app.services import Services
 from app.settings import Settings
@@ -28,10 +28,10 @@ def make_services(
     return services
 
 
-def sign_in(services: Services, user_id: int, token: str) -> str:
-    """A session for any user; returns the Cookie header."""
+def sign_in(services: Services, user_id: int, token: str, *, secure: bool = False) -> str:
+    """A session for any user; returns the Cookie header, `secure` as it is over HTTPS."""
     services.store.add_session(digest(token), user_id, 1 << 52, "test")
-    return f"corral-{services.settings.port}={token}"
+    return f"{cookie_name(services.settings.port, secure=secure)}={token}"
 
 
 def enter(site: Site) -> str:

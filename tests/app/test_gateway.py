@@ -426,7 +426,13 @@ def test_a_slow_body_is_given_up(house: House, monkeypatch: pytest.MonkeyPatch) 
 
         headers = [("host", "localhost:7860"), *same_origin(OWNER, "http://localhost:7860")]
         raw = [(n.encode(), v.encode()) for n, v in headers]
-        scope = {"type": "http", "method": "POST", "path": JOIN, "query_string": b""}
+        scope = {
+            "type": "http",
+            "scheme": "http",
+            "method": "POST",
+            "path": JOIN,
+            "query_string": b"",
+        }
         await house.app({**scope, "headers": raw}, receive, send)
         return status
 

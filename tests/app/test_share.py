@@ -102,7 +102,7 @@ def test_without_a_password_nothing_opens(site: Site) -> None:
 
 def test_the_link_lives_from_start_to_stop(site: Site, services: Services) -> None:
     site.doors.set_password(OWNER_ID, "four words in a row")
-    cookie = sign_in(services, OWNER_ID, "owner")
+    cookie = sign_in(services, OWNER_ID, "owner", secure=True)
     tunnel = PaperTunnel()
     share = share_of(site, tunnel)
 
@@ -155,10 +155,10 @@ def test_over_a_link_requests_say_that_they_come_from_away(site: Site, services:
         await send({"type": "http.response.body", "body": b""})
 
     site.app._app = look  # type: ignore[assignment]
-    cookie = [("cookie", sign_in(services, OWNER_ID, "owner"))]
     site.app.hosts.opened[HOST] = "share"
-    for host in (HOST, "127.0.0.1:7860"):
-        ask(site.app, "GET", "/", hosts=[host], headers=cookie)
+    for host, secure in ((HOST, True), ("127.0.0.1:7860", False)):
+        cookie = sign_in(services, OWNER_ID, f"owner-{secure}", secure=secure)
+        ask(site.app, "GET", "/", hosts=[host], headers=[("cookie", cookie)])
     assert seen == [(OWNER_ID, True, "https"), (OWNER_ID, False, "http")]
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app.reply import PAGE_POLICY
 from app.page.mount import mount
 from app.parts import Part
+from app.reply import PAGE_POLICY
 from app.routes import find
 from app.services import Services
 from app.settings import Settings
