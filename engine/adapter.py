@@ -19,8 +19,8 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
-from engine.config import read_json
 from engine.formats.safetensors import TensorSpec, read_header, sample
+from engine.json_values import read_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

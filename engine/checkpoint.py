@@ -18,11 +18,12 @@ from torch import Tensor
 from engine import catalog
 from engine.adapter import Adapter, Changed, is_adapter, open_adapter
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
-from engine.config import LlamaConfig, load_config, read_json
+from engine.config import LlamaConfig, load_config
 from engine.formats.gguf import GgufTensor, read_gguf
 from engine.formats.gguf_model import config_of, tensors_by_name
 from engine.formats.meta import is_meta, read_meta
 from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, sample
+from engine.json_values import read_json
 from engine.quantize import Grouped
 
 INDEX = "model.safetensors.index.json"
@@ -273,6 +274,6 @@ def _inside(folder: Path, name: str) -> Path:
         raise CheckpointBroken(f"{name} in {folder} is a link that leads nowhere.") from error
     if not path.is_relative_to(root):
         raise CheckpointUnsafe(f"{name} leads out of the model folder {folder}: this is refused.")
-    if not path.exists():
+    if not path.is_file():
         raise CheckpointMissing(f"{name} is missing in {folder}: download it again.")
     return path

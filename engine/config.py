@@ -8,19 +8,16 @@ is never handed to a library that would act on it. Rotary scaling is read in its
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
+from engine.base import CheckpointBroken, CheckpointUnsafe, ModelUnsupported
+from engine.json_values import flag, integer, number, read_json
 
 RopeType = Literal["default", "linear", "dynamic", "yarn", "llama3", "factors"]
 _FROM_CONFIG = ("default", "linear", "dynamic", "yarn", "llama3")
-
-MAX_CONFIG_BYTES = 4 << 20  # the largest real ones, with label tables, stay below 1 MB
 
 # Underscored keys of old transformers versions that name where a file came from, and nothing else.
 # Every other underscored key is refused: CVE-2026-4372 ran code through one of them.
@@ -121,24 +118,6 @@ def load_config(folder: Path) -> tuple[LlamaConfig, dict[str, Any]]:
     return parse_config(raw), raw
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """One JSON object from a small file. Raises `CheckpointMissing` or `CheckpointBroken`."""
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise CheckpointBroken(f"{path.name} has {size} bytes, more than any real one.")
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointMissing(f"{path.name} is missing in {path.parent}.") from error
-    except OSError as error:
-        raise CheckpointBroken(f"{path.name} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
-        raise CheckpointBroken(f"{path.name} is not readable JSON: download it again.") from error
-    if not isinstance(value, dict):
-        raise CheckpointBroken(f"{path.name} holds no JSON object: download it again.")
-    return value
-
-
 def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
     """Check `raw` and keep what a Llama needs.
 
@@ -147,10 +126,10 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
     """
     refuse_code(raw)
     _refuse_other_architectures(raw)
-    hidden_size = _integer(raw, "hidden_size", 1, 1 << 17)
-    num_heads = _integer(raw, "num_attention_heads", 1, 1 << 12)
-    num_kv_heads = _integer(raw, "num_key_value_heads", 1, 1 << 12, default=num_heads)
-    head_dim = _integer(raw, "head_dim", 2, 1 << 12, default=hidden_size // num_heads)
+    hidden_size = integer(raw, "hidden_size", 1, 1 << 17)
+    num_heads = integer(raw, "num_attention_heads", 1, 1 << 12)
+    num_kv_heads = integer(raw, "num_key_value_heads", 1, 1 << 12, default=num_heads)
+    head_dim = integer(raw, "head_dim", 2, 1 << 12, default=hidden_size // num_heads)
     if num_heads % num_kv_heads:
         raise CheckpointBroken(
             f"config.json has {num_heads} attention heads, which its {num_kv_heads} key-value "
@@ -158,21 +137,21 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
         )
     if head_dim % 2:
         raise CheckpointBroken(f"config.json has a head_dim of {head_dim}; it must be even.")
-    max_positions = _integer(raw, "max_position_embeddings", 1, 1 << 26, default=2048)
+    max_positions = integer(raw, "max_position_embeddings", 1, 1 << 26, default=2048)
     eos = raw.get("eos_token_id")
     return LlamaConfig(
-        vocab_size=_integer(raw, "vocab_size", 1, 1 << 22),
+        vocab_size=integer(raw, "vocab_size", 1, 1 << 22),
         hidden_size=hidden_size,
-        intermediate_size=_integer(raw, "intermediate_size", 1, 1 << 20),
-        num_hidden_layers=_integer(raw, "num_hidden_layers", 1, 1 << 10),
+        intermediate_size=integer(raw, "intermediate_size", 1, 1 << 20),
+        num_hidden_layers=integer(raw, "num_hidden_layers", 1, 1 << 10),
         num_attention_heads=num_heads,
         num_key_value_heads=num_kv_heads,
         head_dim=head_dim,
-        rms_norm_eps=_number(raw, "rms_norm_eps", 1e-12, 1.0, default=1e-6),
+        rms_norm_eps=number(raw, "rms_norm_eps", 1e-12, 1.0, default=1e-6),
         max_position_embeddings=max_positions,
-        tie_word_embeddings=_flag(raw, "tie_word_embeddings"),
-        attention_bias=_flag(raw, "attention_bias"),
-        mlp_bias=_flag(raw, "mlp_bias"),
+        tie_word_embeddings=flag(raw, "tie_word_embeddings"),
+        attention_bias=flag(raw, "attention_bias"),
+        mlp_bias=flag(raw, "mlp_bias"),
         rope=_rope(raw, max_positions),
         bos_token_id=_token_id(raw.get("bos_token_id")),
         eos_token_ids=tuple(
@@ -234,33 +213,33 @@ def _rope(raw: Mapping[str, Any], max_positions: int) -> Rope:
         raise ModelUnsupported(
             f"Rotary scaling {kind!r} is not known; known are {', '.join(_FROM_CONFIG)}."
         )
-    if _number(scaling, "partial_rotary_factor", 0.0, 1.0, default=1.0) != 1.0:
+    if number(scaling, "partial_rotary_factor", 0.0, 1.0, default=1.0) != 1.0:
         raise ModelUnsupported("config.json rotates a part of each head only, which no Llama does.")
-    theta = _number(raw, "rope_theta", 1.0, 1e15, default=10000.0)
-    original = _integer(
+    theta = number(raw, "rope_theta", 1.0, 1e15, default=10000.0)
+    original = integer(
         scaling, "original_max_position_embeddings", 1, 1 << 26, default=max_positions
     )
     attention_factor = scaling.get("attention_factor")
     if kind == "llama3":
         for key in ("low_freq_factor", "high_freq_factor"):
-            _number(scaling, key, 1e-6, 1e6)
+            number(scaling, key, 1e-6, 1e6)
         if scaling["low_freq_factor"] == scaling["high_freq_factor"]:
             raise CheckpointBroken("config.json has a low_freq_factor equal to its high one.")
     return Rope(
         rope_type=cast(RopeType, kind),
-        rope_theta=_number(scaling, "rope_theta", 1.0, 1e15, default=theta),
-        factor=1.0 if kind == "default" else _number(scaling, "factor", 1.0, 1e6),
+        rope_theta=number(scaling, "rope_theta", 1.0, 1e15, default=theta),
+        factor=1.0 if kind == "default" else number(scaling, "factor", 1.0, 1e6),
         original_max_position_embeddings=original,
-        low_freq_factor=_number(scaling, "low_freq_factor", 1e-6, 1e6, default=1.0),
-        high_freq_factor=_number(scaling, "high_freq_factor", 1e-6, 1e6, default=4.0),
-        beta_fast=_number(scaling, "beta_fast", 1e-6, 1e6, default=32.0),
-        beta_slow=_number(scaling, "beta_slow", 1e-6, 1e6, default=1.0),
+        low_freq_factor=number(scaling, "low_freq_factor", 1e-6, 1e6, default=1.0),
+        high_freq_factor=number(scaling, "high_freq_factor", 1e-6, 1e6, default=4.0),
+        beta_fast=number(scaling, "beta_fast", 1e-6, 1e6, default=32.0),
+        beta_slow=number(scaling, "beta_slow", 1e-6, 1e6, default=1.0),
         attention_factor=(
-            None if attention_factor is None else _number(scaling, "attention_factor", 1e-6, 1e6)
+            None if attention_factor is None else number(scaling, "attention_factor", 1e-6, 1e6)
         ),
-        mscale=_number(scaling, "mscale", 0.0, 1e6, default=0.0),
-        mscale_all_dim=_number(scaling, "mscale_all_dim", 0.0, 1e6, default=0.0),
-        truncate=_flag(scaling, "truncate", default=True),
+        mscale=number(scaling, "mscale", 0.0, 1e6, default=0.0),
+        mscale_all_dim=number(scaling, "mscale_all_dim", 0.0, 1e6, default=0.0),
+        truncate=flag(scaling, "truncate", default=True),
     )
 
 
@@ -294,43 +273,6 @@ def _quantized(value: object) -> bool:
                 "original weights; Corral quantizes them itself when it loads them."
             )
     return True
-
-
-def _integer(
-    raw: Mapping[str, Any], key: str, low: int, high: int, default: int | None = None
-) -> int:
-    value = raw.get(key)
-    if value is None:
-        value = default
-    if type(value) is not int or not low <= value <= high:
-        raise CheckpointBroken(
-            f"config.json has {key} = {value!r}; a whole number from {low} to {high} belongs there."
-        )
-    return value
-
-
-def _number(
-    raw: Mapping[str, Any], key: str, low: float, high: float, default: float | None = None
-) -> float:
-    value = raw.get(key)
-    if value is None:
-        value = default
-    if type(value) not in (int, float) or not (low <= cast(float, value) <= high):
-        raise CheckpointBroken(
-            f"config.json has {key} = {value!r}; a number from {low:g} to {high:g} belongs there."
-        )
-    number = float(cast(float, value))
-    assert math.isfinite(number)
-    return number
-
-
-def _flag(raw: Mapping[str, Any], key: str, default: bool = False) -> bool:
-    value = raw.get(key)
-    if value is None:
-        return default
-    if type(value) is not bool:
-        raise CheckpointBroken(f"config.json has {key} = {value!r}; true or false belongs there.")
-    return value
 
 
 def _token_id(value: object) -> int | None:

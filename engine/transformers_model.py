@@ -17,9 +17,10 @@ from torch import Tensor
 
 from engine.base import CheckpointBroken, CheckpointError, DeviceOutOfMemory, ModelUnsupported
 from engine.checkpoint import refuse_pickles, weight_specs
-from engine.config import MAX_CONFIG_BYTES, read_json, refuse_code
+from engine.config import refuse_code
 from engine.device import device_name, is_out_of_memory
 from engine.formats.safetensors import sample
+from engine.json_values import MAX_CONFIG_BYTES, read_json
 from engine.kv_cache import CacheShape, Slot
 
 _ATTENTION = {"full_attention", "sliding_attention"}

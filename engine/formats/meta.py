@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
-from engine.config import LlamaConfig, parse_config, read_json
+from engine.config import LlamaConfig, parse_config
 from engine.formats.safetensors import sample_of
+from engine.json_values import read_json
 
 PARAMS = "params.json"
 _FILES = "consolidated.*.pth"
