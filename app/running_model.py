@@ -27,7 +27,7 @@ from app.models import (
 )
 from app.parts import Part
 from app.settings import Settings
-from engine.base import Engine, EngineError
+from engine.base import Engine, EngineError, Switching
 from engine.catalog import BUILT_IN
 from storage.records import OWNER_ID, StorageError
 from storage.store import Store
@@ -122,12 +122,13 @@ class RunningModel:
 
     def _change(self, before: Settings, wanted: Settings, path: Path | None) -> Engine:
         """The load that `use` begins. Blocks. Raises if no model is left to answer."""
+        switch = self._switch(before, wanted, path)
         try:
             engine, error = take_over(
                 self._outgoing,
-                load_new=lambda: self._loaded(wanted),
+                load_new=lambda: self._loaded(wanted, switch),
                 load_old=lambda: self._loaded(before),
-                fits=lambda: path is None or fits_beside(path, self._settings.device),
+                fits=lambda: path is None or bool(switch) or fits_beside(path, wanted.device),
             )
         except Exception as failure:
             log.warning("no model could be loaded", exc_info=failure)
@@ -146,9 +147,21 @@ class RunningModel:
             engine.close()
         return engine
 
-    def _loaded(self, settings: Settings) -> Engine:
-        """Load an engine; its files are then compared. Raises `EngineError`."""
-        engine = self._measured(settings)
+    def _switch(
+        self, before: Settings, wanted: Settings, path: Path | None
+    ) -> Callable[[], Engine] | None:
+        """How to come to what is wanted without loading it: an adapter over the model, or back."""
+        engine = self._outgoing
+        alike = replace(before, model=wanted.model) == wanted and not wanted.adapter
+        if engine is None or path is None or not alike or before.model == wanted.model:
+            return None
+        if isinstance(engine, Switching) and engine.holds(path):
+            return partial(engine.switched, path)
+        return None
+
+    def _loaded(self, settings: Settings, switch: Callable[[], Engine] | None = None) -> Engine:
+        """Load an engine, or switch to it; its files are then compared. Raises `EngineError`."""
+        engine = switch() if switch else self._measured(settings)
         self.changed_files = []
         if settings.model != BUILT_IN:  # that one changes with Corral itself
             compare = partial(self._compare_files, settings)

@@ -1,7 +1,8 @@
 """LoRA adapters: `adapter_config.json` and `adapter_model.safetensors`, as peft writes them.
 
-A rank-r change B·A is added to each named matrix as it is loaded, in float32 and before anything
-is quantized: the merged model costs what the model alone costs. Scaling and patterns are those of
+Merged, a rank-r change B·A is added to each named matrix as it is loaded, in float32 and before
+anything is quantized: the model costs what it costs alone. `engine/low_rank.py` computes with the
+same change beside a model that is loaded already. Scaling and patterns are those of
 peft 0.18 `tuners/lora/layer.py` (`update_layer`) and `utils/other.py` (`get_pattern_key`).
 torchtune and LLaMA-Factory write the same layout; xtuner converts to it.
 """
@@ -79,6 +80,10 @@ class Adapter:
     changes: Mapping[str, Change]
     replaced: Mapping[str, TensorSpec]  # modules_to_save: whole tensors
     fingerprint: str
+
+    def over(self, base: str) -> str:
+        """The fingerprint of the model `base` with this adapter."""
+        return hashlib.sha256((base + self.fingerprint).encode()).hexdigest()[:32]
 
 
 def is_adapter(folder: Path) -> bool:

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from threading import Event
 from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
@@ -303,6 +304,23 @@ class Retracing(Protocol):
 
         The texts joined are `prompt.reply_prefix`. Of a prompt without messages there is one for
         each token but the first. Nothing is drawn or kept. Blocks. Raises `EngineError`.
+        """
+        ...
+
+
+@runtime_checkable
+class Switching(Protocol):
+    """What an engine may offer besides: LoRA adapters over its model, without loading it anew."""
+
+    def holds(self, path: Path) -> bool:
+        """Whether `path` is the loaded model, or an adapter that names it. Reads small files."""
+        ...
+
+    def switched(self, path: Path) -> Engine:
+        """An engine that answers with the model or adapter at `path`, over the same weights.
+
+        Both are open then, each is closed by itself, and the weights go with the last. Blocks for a
+        decode step. Raises `CheckpointError` if the adapter does not fit, or must be merged.
         """
         ...
 

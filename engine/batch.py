@@ -114,6 +114,12 @@ class Batch:
                 if row.slot is not None:
                     row.slot.scope = ""
 
+    def retire(self, adapter: str, error: EngineError) -> None:
+        """End the rows that compute with `adapter` with `error`, and drop what they left."""
+        rows = [row for row in self._rows + self._line.rows if row.adapter == adapter]
+        self._fail(rows, error)
+        self._tiers.forget_adapter(adapter)
+
     def close(self, error: EngineError) -> None:
         """End all rows with `error` and free the slots."""
         self._fail(self._rows + self._line.rows, error)
@@ -134,7 +140,7 @@ class Batch:
                 return  # wait until a row ends
             self._line.serve(row)
             try:
-                row.start(*self._tiers.take(row.scope, row.tokens, self._slots()))
+                row.start(*self._tiers.take(row.scope, row.tokens, self._slots(), row.adapter))
                 self._rows.append(row)
             except Exception as error:
                 row.fail(_translated(error))

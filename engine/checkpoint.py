@@ -104,7 +104,7 @@ def open_checkpoint(
     elif not path.is_dir():
         raise CheckpointMissing(f"There is no model folder {path}: choose one that exists.")
     elif is_adapter(path := path.resolve()):
-        base = _base_of(open_adapter(path))
+        base = base_of(open_adapter(path))
         return open_checkpoint(base, adapter=path, allow_pickle=allow_pickle)
     elif is_meta(path) and not (path / "config.json").is_file():
         checkpoint = _open_meta(path, allow_pickle=allow_pickle)
@@ -164,8 +164,11 @@ def _open_meta(folder: Path, *, allow_pickle: bool) -> Checkpoint:
     )
 
 
-def _base_of(adapter: Adapter) -> Path:
-    """The model that an adapter was trained on: a folder, or a name known beside the adapter."""
+def base_of(adapter: Adapter) -> Path:
+    """The model that an adapter was trained on: a folder, or a name known beside the adapter.
+
+    Raises `CheckpointMissing`.
+    """
     folder = adapter.folder
     if not adapter.base:
         raise CheckpointMissing(
@@ -205,16 +208,19 @@ def _changed(base: Checkpoint, adapter: Adapter) -> Checkpoint:
         paired = heads.get(name.split(".")[-2], 0) if base.paired else 0
         tensors[name] = Changed(tensors[name], name, change, paired)
     tensors.update(adapter.replaced)
-    has_text = any((adapter.folder / name).is_file() for name in _TOKENIZER_FILES)
     return replace(
         base,
         path=adapter.folder,
-        text=adapter.folder if has_text else base.text,
+        text=text_of(base, adapter),
         tensors=tensors,
-        fingerprint=hashlib.sha256((base.fingerprint + adapter.fingerprint).encode()).hexdigest()[
-            :32
-        ],
+        fingerprint=adapter.over(base.fingerprint),
     )
+
+
+def text_of(base: Checkpoint, adapter: Adapter) -> Path:
+    """Where tokenizer and chat template lie: with the adapter, if it brings its own."""
+    has_text = any((adapter.folder / name).is_file() for name in _TOKENIZER_FILES)
+    return adapter.folder if has_text else base.text
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -2,8 +2,8 @@
 
 They are kept in pieces of `PIECE` tokens, one safetensors file each: a turn adds the pieces that it
 filled, and what is written once is never written again. A piece is named by a digest of everything
-that decides what is in it: the model with its precision and rotary scaling, and all token ids from
-the beginning to its end. Branches and copies of a conversation so find the trunk that they share,
+that decides what is in it: the model with its precision and rotary scaling, the adapter, and all
+token ids from the beginning to its end. Branches and copies of a conversation so find the trunk that they share,
 but only within one owner.
 
 The compute thread copies pieces out and reads them in; a thread of its own writes. A file that is
@@ -70,7 +70,7 @@ class DiskTier:
         if place is None or self._full:
             return
         owner = owner_of(slot.scope)
-        for at, digest in enumerate(self._digests(slot.ids, slot.stretch)):
+        for at, digest in enumerate(self._digests(slot.ids, slot.stretch, slot.adapter)):
             with self._lock:
                 waiting = sum(self._pending.values())
                 if digest in self._pending or digest in self._known.get(owner, ()):
@@ -83,7 +83,9 @@ class DiskTier:
             ids = slot.ids[start:end]
             self._jobs.put(lambda p=place, d=digest, i=ids, c=content: self._write(p, d, i, c))  # type: ignore[misc]
 
-    def find(self, scope: str, ids: Sequence[int], stretch: int) -> list[tuple[str, Path]]:
+    def find(
+        self, scope: str, ids: Sequence[int], stretch: int, adapter: str = ""
+    ) -> list[tuple[str, Path]]:
         """The pieces (digest, file) that hold the beginning of `ids`, in order.
 
         The last token is left to read, because its logits are needed.
@@ -93,7 +95,7 @@ class DiskTier:
         found: list[tuple[str, Path]] = []
         with self._lock:
             known = self._known.get(owner_of(scope), {})
-            for digest in self._digests(ids[:-1], stretch):
+            for digest in self._digests(ids[:-1], stretch, adapter):
                 if digest not in known:
                     break
                 found.append((digest, known[digest]))
@@ -156,10 +158,10 @@ class DiskTier:
 
     # --- names ---
 
-    def _digests(self, ids: Sequence[int], stretch: int) -> Iterator[str]:
+    def _digests(self, ids: Sequence[int], stretch: int, adapter: str) -> Iterator[str]:
         """One for each whole piece of `ids`."""
         digest = hashlib.blake2b(self._identity, digest_size=20)
-        digest.update(b"%d" % stretch)
+        digest.update(f"{stretch}|{adapter}|".encode())
         for end in range(PIECE, len(ids) + 1, PIECE):
             digest.update(array("q", ids[end - PIECE : end]).tobytes())
             yield digest.copy().hexdigest()

@@ -37,12 +37,13 @@ class Row:
         seed: int,
         scope: str,
         cancel: Event,
+        adapter: str = "",
     ) -> None:
         self.tokens = ids
         self.num_prompt = len(ids)
         self.max_new_tokens = max_new_tokens
         self.seed = seed
-        self.scope = scope
+        self.scope, self.adapter = scope, adapter
         self.cancel = cancel
         self.abandoned = Event()  # set by the reader that goes away
         self.slot: Slot | None = None

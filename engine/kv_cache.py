@@ -11,7 +11,7 @@ handled as they always are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -111,6 +111,7 @@ class Slot:
     layers: list[Tensor] = field(default_factory=list)
     scope: str = ""
     stretch: int = 0  # the length that dynamic rotary scaling was computed for
+    adapter: str = ""  # fingerprint of the adapter that they were computed with
     last_used: int = 0
 
     @property
@@ -155,7 +156,7 @@ class Slot:
 
     def copy(self, length: int, room: int) -> Slot:
         """A new slot with the first `length` tokens and place for `room` in total."""
-        twin = Slot(self.shape, scope=self.scope, stretch=self.stretch)
+        twin = Slot(self.shape, scope=self.scope, stretch=self.stretch, adapter=self.adapter)
         twin.reserve(max(length, room))
         for new, old in zip(twin.layers, self.layers, strict=True):
             new[:, :length].copy_(old[:, :length])
@@ -164,9 +165,8 @@ class Slot:
 
     def moved_to(self, device: str) -> Slot:
         """A copy on another device, without the room to grow; only `copy` may read it."""
-        twin = Slot(self.shape, self.length, list(self.ids), scope=self.scope, stretch=self.stretch)
+        twin = replace(self, capacity=self.length, ids=list(self.ids))
         twin.layers = [layer[:, : self.length].to(device, copy=True) for layer in self.layers]
-        twin.last_used = self.last_used
         return twin
 
     def release(self) -> None:

@@ -18,6 +18,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,9 @@ from engine.kv_cache import Kept, Slot, cache_shape, from_int8, to_int8
 from engine.matrices import Dense, Matrix
 from engine.memory import give_back
 from engine.quantize import Precision, activation_dtype
+
+if TYPE_CHECKING:
+    from engine.low_rank import Adapted, LowRank
 
 # One row's part of a pass: its slot, and how many of the tokens are for it.
 Span = tuple[Slot, int]
@@ -164,6 +168,7 @@ class Pass:
     spans: Sequence[Span]
     turns: Tensor  # (N, D / 2) complex: the rotation of each token
     masks: list[Tensor | None]  # per row, (R · n, T): -inf where a key must not be seen; None: all
+    adapted: Adapted = ()  # which of the tokens compute with an adapter
 
 
 class Norm:
@@ -177,14 +182,20 @@ class Norm:
 
 
 class Linear:
-    """A matrix and, where the config asks for one, a bias."""
+    """A matrix, a bias where the config asks for one, and what adapters add to their rows."""
 
     def __init__(self, matrix: Matrix, bias: Tensor | None) -> None:
         self.matrix, self.bias = matrix, bias
+        self.changes: dict[str, LowRank] = {}  # by the adapter's fingerprint
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, adapted: Adapted = ()) -> Tensor:
         y = self.matrix(x)
-        return y if self.bias is None else y.add_(self.bias)
+        if self.bias is not None:
+            y += self.bias
+        for adapter, rows in adapted:
+            if change := self.changes.get(adapter):
+                change.add_to(y[rows], x[rows])
+        return y
 
 
 class Attention:
@@ -197,13 +208,13 @@ class Attention:
 
     def __call__(self, x: Tensor, step: Pass, layer: int) -> Tensor:
         heads, kv_heads = self.num_heads, self.num_kv_heads
-        qkv = self.qkv(x).view(-1, heads + 2 * kv_heads, self.head_dim)  # (N, H + 2G, D)
+        qkv = self.qkv(x, step.adapted).view(-1, heads + 2 * kv_heads, self.head_dim)  # (N, H + 2G, D)
         rotate(qkv[:, : heads + kv_heads], step.turns)
         if len(step.spans) == 1:
-            return self.out(self._look(qkv, step, layer, 0))
+            return self.out(self._look(qkv, step, layer, 0), step.adapted)
         parts = torch.split(qkv, [num for _, num in step.spans])
         looked = [self._look(part, step, layer, row) for row, part in enumerate(parts)]
-        return self.out(torch.cat(looked))
+        return self.out(torch.cat(looked), step.adapted)
 
     def _look(self, qkv: Tensor, step: Pass, layer: int, row: int) -> Tensor:
         """Write the row's keys and values to its slot, then attend: → (n, H · D)."""
@@ -240,9 +251,9 @@ class FeedForward:
     def __init__(self, gate_up: Linear, down: Linear) -> None:
         self.gate_up, self.down = gate_up, down
 
-    def __call__(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)  # (N, F) each
-        return self.down(F.silu(gate).mul_(up))  # (N, C)
+    def __call__(self, x: Tensor, adapted: Adapted) -> Tensor:
+        gate, up = self.gate_up(x, adapted).chunk(2, dim=-1)  # (N, F) each
+        return self.down(F.silu(gate).mul_(up), adapted)  # (N, C)
 
 
 class Block:
@@ -256,8 +267,13 @@ class Block:
 
     def __call__(self, x: Tensor, step: Pass, layer: int) -> Tensor:
         x += self.attention(self.norm1(x), step, layer)
-        x += self.feed_forward(self.norm2(x))
+        x += self.feed_forward(self.norm2(x), step.adapted)
         return x
+
+    def linears(self) -> tuple[Linear, ...]:
+        """All four, in the order of computing."""
+        attention, feed_forward = self.attention, self.feed_forward
+        return attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
 
 
 class Llama:
@@ -281,6 +297,7 @@ class Llama:
         self.rotary = rotary
         self.kernels = ""  # which kernels multiply, and why: measured at loading
         self.step: Step | None = None  # an own kernel for passes of few tokens
+        self.adapters: set[str] = set()  # fingerprints of those that rows may compute with
         self.cache_shape = cache_shape(config, precision, device, kept)
 
     @property
@@ -311,7 +328,8 @@ class Llama:
         after each token (N, V). Slots must have room (`make_room`); their lengths grow only
         when the pass is over, so a pass that failed may be tried again.
         """
-        if self.step is not None and len(ids) <= MAX_TOKENS:
+        plain = not any(slot.adapter for slot, _ in spans)
+        if self.step is not None and len(ids) <= MAX_TOKENS and plain:
             logits = self.step(ids, spans, every=every)
             _lengthen(ids, spans)
             return logits
@@ -335,7 +353,18 @@ class Llama:
             spans,
             turns[0] if len(turns) == 1 else torch.cat(turns),
             [self._mask(slot.length, num) for slot, num in spans],
+            self._adapted(spans),
         )
+
+    def _adapted(self, spans: Sequence[Span]) -> Adapted:
+        ends = itertools.accumulate(num for _, num in spans)
+        found = [
+            (slot.adapter, slice(end - num, end))
+            for end, (slot, num) in zip(ends, spans, strict=True)
+            if slot.adapter
+        ]
+        assert self.adapters.issuperset(adapter for adapter, _ in found)
+        return found
 
     def _mask(self, length: int, num: int) -> Tensor | None:
         """What to add to the scores of `num` new tokens against `length + num` keys: 0 or -inf.
@@ -376,10 +405,7 @@ class Llama:
         yield self.embedding
         yield self.head
         for block in self.blocks:
-            yield block.attention.qkv.matrix
-            yield block.attention.out.matrix
-            yield block.feed_forward.gate_up.matrix
-            yield block.feed_forward.down.matrix
+            yield from (linear.matrix for linear in block.linears())
 
 
 def _lengthen(ids: Sequence[int], spans: Sequence[Span]) -> None:

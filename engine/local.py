@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -43,6 +44,7 @@ from engine.pace import thread_choices
 from engine.retrace import retrace
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
+from engine.views import View, Views
 
 T = TypeVar("T")
 
@@ -91,7 +93,6 @@ class LocalEngine:
             )
         opened = open_model(folder, adapter=adapter, allow_pickle=allow_pickle, extension=extension)
         opened_draft = open_draft(draft, opened) if draft else None
-        self._tokenizer, self._format = opened.tokenizer, opened.format
         choices = (threads,) if threads else thread_choices(choose_threads())
         self._scheduler = Scheduler(
             threads=choices, max_rows=max_rows, speculate=speculate, deterministic=deterministic
@@ -123,8 +124,7 @@ class LocalEngine:
         fitting = max(256, min(budget, free) // shape.token_bytes)
         self._context_length = min(shape.context_length, fitting, max_context or 1 << 62)
         self._vocab_size = opened.vocab_size
-        self._constraints = Constraints(opened.tokenizer, opened.format.stop_ids, opened.vocab_size)
-        self._info = EngineInfo(
+        info = EngineInfo(
             model=name or opened.name,
             fingerprint=opened.fingerprint,
             architecture=opened.architecture,
@@ -138,6 +138,26 @@ class LocalEngine:
             draft=opened_draft.name if opened_draft else "",
             kernels=self._model.kernels if isinstance(self._model, Llama) else "",
         )
+        plain = View(opened.tokenizer, opened.format, info)
+        self._views = Views(self._scheduler, self._model, opened, plain)
+        self._use(plain)
+
+    def _use(self, view: View) -> None:
+        """Answer as `view` from now on."""
+        self._view: View | None = view  # None once it is closed
+        self._tokenizer, self._format = view.tokenizer, view.format
+        self._info, self._adapter = view.info, view.adapter
+        self._constraints = Constraints(view.tokenizer, view.format.stop_ids, self._vocab_size)
+
+    def holds(self, path: Path) -> bool:
+        """See `Switching.holds`."""
+        return self._views.holds(path)
+
+    def switched(self, path: Path) -> LocalEngine:
+        """See `Switching.switched`."""
+        other = copy(self)
+        other._use(self._views.open(path))
+        return other
 
     def stream(
         self, prompt: Prompt, sampling: Sampling, *, cancel: Event, scope: str
@@ -166,6 +186,7 @@ class LocalEngine:
             seed=seed,
             scope=scope,
             cancel=cancel,
+            adapter=self._adapter,
         )
         return ReplyStream(row, self._scheduler.submit)
 
@@ -178,7 +199,8 @@ class LocalEngine:
         self._check_ids(ids)
         if len(ids) > self._context_length:
             raise ContextFull(len(ids), self._context_length)
-        slot = Slot(self._model.cache_shape, stretch=self._model.stretch(len(ids)))
+        stretch = self._model.stretch(len(ids))
+        slot = Slot(self._model.cache_shape, stretch=stretch, adapter=self._adapter)
         logprobs = [0.0]
         try:
             for start in range(0, len(ids) - 1, _SCORE_CHUNK):
@@ -215,6 +237,7 @@ class LocalEngine:
             self._scheduler.aside,
             ids[:start],
             ids[start:],
+            adapter=self._adapter,
             num_alternatives=num_alternatives,
             continues=prompt.messages is None or self._format.reply_continues(),
         )
@@ -254,7 +277,10 @@ class LocalEngine:
         return self._scheduler.sizes()
 
     def close(self) -> None:
-        """See `Engine.close`. May be repeated."""
+        """See `Engine.close`. May be repeated. A model with other views open stays loaded."""
+        view, self._view = self._view, None
+        if view is None or not self._views.close(view):
+            return
         self._scheduler.close()
         for model in (self._model, self._draft):
             if model is not None:

@@ -66,6 +66,7 @@ class Opened:
     tokenizer: Tokenizer
     format: ChatFormat
     load: Load
+    checkpoint: Checkpoint | None = None  # of a Llama
 
 
 def open_model(
@@ -94,6 +95,7 @@ def open_model(
         tokenizer,
         form,
         partial(load_model, checkpoint),
+        checkpoint,
     )
 
 

@@ -3,7 +3,8 @@
 A chat sends its whole history with every turn; all of it but the last message lies in the slot of
 the turn before. `take` finds the slot with the longest common prefix of token ids; editing or
 regenerating is a trim. Slots are shared only within one owner: otherwise the time to the first
-token would tell others what somebody wrote.
+token would tell others what somebody wrote. Keys and values of an adapter are those of another
+model: they serve its own rows only.
 
 What must make room on a device with memory of its own may be moved to the machine's (`evict`), from
 where it is copied back.
@@ -72,7 +73,12 @@ class PrefixCache:
         return len(self._slots) + len(self._off)
 
     def take(
-        self, scope: str, ids: Sequence[int], stretch: int, running: Iterable[Slot] = ()
+        self,
+        scope: str,
+        ids: Sequence[int],
+        stretch: int,
+        running: Iterable[Slot] = (),
+        adapter: str = "",
     ) -> Slot | None:
         """A slot that holds the longest known beginning of `ids`, ready to be written on.
 
@@ -86,7 +92,9 @@ class PrefixCache:
         best, reused, kept = None, MIN_REUSED - 1, False
         for candidates, is_kept in ((self._slots, True), (running, False), (self._off, False)):
             for slot in candidates:
-                if owner_of(slot.scope) != owner_of(scope) or slot.stretch != stretch:
+                if owner_of(slot.scope) != owner_of(scope):
+                    continue
+                if (slot.stretch, slot.adapter) != (stretch, adapter):
                     continue
                 length = min(common_prefix(slot.ids, ids), len(ids) - 1)
                 if length > reused:
@@ -111,7 +119,7 @@ class PrefixCache:
         for other in self._slots + self._off:
             if (
                 owner_of(other.scope) == owner
-                and other.stretch == slot.stretch
+                and (other.stretch, other.adapter) == (slot.stretch, slot.adapter)
                 and other.length <= slot.length
                 and slot.ids[: other.length] == other.ids
             ):
@@ -146,6 +154,12 @@ class PrefixCache:
         """Drop what `scope` left: all of an owner's, or one conversation's."""
         for slot in self._slots + self._off:
             if covers(scope, slot.scope):
+                self._drop(slot)
+
+    def forget_adapter(self, adapter: str) -> None:
+        """Drop what was computed with `adapter`."""
+        for slot in self._slots + self._off:
+            if slot.adapter == adapter:
                 self._drop(slot)
 
     def clear(self) -> None:

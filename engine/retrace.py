@@ -31,6 +31,7 @@ def retrace(
     prompt_ids: Sequence[int],
     reply_ids: Sequence[int],
     *,
+    adapter: str = "",
     num_alternatives: int,
     continues: bool,
 ) -> tuple[TokenLogprob, ...]:
@@ -40,7 +41,7 @@ def retrace(
     before temperature and penalties. `continues` as in `Detokenizer`.
     """
     ids = [*prompt_ids, *reply_ids]
-    slot = Slot(model.cache_shape, stretch=model.stretch(len(ids)))
+    slot = Slot(model.cache_shape, stretch=model.stretch(len(ids)), adapter=adapter)
     found: list[tuple[float, list[int], list[float]]] = []
     try:
         for start in range(0, len(ids) - 1, _PART):

@@ -134,6 +134,16 @@ class Scheduler:
         if self._disk is not None:
             self._disk.forget(scope)
 
+    def retire(self, adapter: str, then: Callable[[], None]) -> None:
+        """End the rows that compute with `adapter`, drop what they left, and do `then`. Blocks."""
+
+        def end() -> None:
+            self._serving.retire(adapter, EngineClosed("Another model was chosen."))
+            then()
+
+        with suppress(EngineClosed):
+            self.aside(end)
+
     def close(self) -> None:
         """End all rows with `EngineClosed`, free the slots and stop the thread. May be repeated."""
         with self._lock:

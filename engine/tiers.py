@@ -42,17 +42,19 @@ class Tiers:
         shape = self._model.cache_shape
         return self._make_bytes(shape.bucket(num_tokens) * shape.token_bytes, running)
 
-    def take(self, scope: str, ids: Sequence[int], running: Sequence[Slot]) -> tuple[Slot, Pieces]:
+    def take(
+        self, scope: str, ids: Sequence[int], running: Sequence[Slot], adapter: str = ""
+    ) -> tuple[Slot, Pieces]:
         """A slot with the longest beginning of `ids` that is held, and the pieces beyond it.
 
         Raises `DeviceOutOfMemory`.
         """
         stretch = self._model.stretch(len(ids) + 1)
-        slot = self.prefixes.take(scope, ids, stretch, running)
+        slot = self.prefixes.take(scope, ids, stretch, running, adapter)
         if slot is None:
-            slot = Slot(self._model.cache_shape, scope=scope, stretch=stretch)
+            slot = Slot(self._model.cache_shape, scope=scope, stretch=stretch, adapter=adapter)
         self.make_room(slot, len(ids) + 1, running)
-        return slot, self._disk.find(scope, ids, stretch) if self._disk else []
+        return slot, self._disk.find(scope, ids, stretch, adapter) if self._disk else []
 
     def restore(self, slot: Slot, ids: Sequence[int], pieces: Pieces) -> bool:
         """Read the next of `pieces` into `slot` → whether it holds more now than before."""
@@ -92,6 +94,10 @@ class Tiers:
     def forget(self, scope: str) -> None:
         """Drop what `scope` left on device and in memory; the disk is the caller's."""
         self.prefixes.forget(scope)
+
+    def forget_adapter(self, adapter: str) -> None:
+        """Drop what rows of `adapter` left on device and in memory."""
+        self.prefixes.forget_adapter(adapter)
 
     def clear(self) -> None:
         """Drop what device and memory hold."""

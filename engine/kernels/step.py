@@ -57,16 +57,7 @@ class _Span(ctypes.Structure):
 
 def can_step(model: Llama) -> bool:
     """Whether `step.c` can compute this model: on a CPU, no biases, sizes it can walk."""
-    linears = [
-        linear
-        for block in model.blocks
-        for linear in (
-            block.attention.qkv,
-            block.attention.out,
-            block.feed_forward.gate_up,
-            block.feed_forward.down,
-        )
-    ]
+    linears = [linear for block in model.blocks for linear in block.linears()]
     stored = [model.head.stored, *(linear.matrix.stored for linear in linears)]
     return (
         model.device.type == "cpu"

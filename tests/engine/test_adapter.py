@@ -10,63 +10,16 @@ from safetensors.torch import load_file, save_file
 
 from engine.base import CheckpointBroken, CheckpointError, CheckpointMissing, ModelUnsupported
 from engine.checkpoint import open_checkpoint
+from tests.engine.adapter_files import RANK, merge, write_adapter
 from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.gguf_files import write_gguf
 from tests.engine.meta_files import write_meta
 
-RANK = 4
-TARGETS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.down_proj")
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(tmp_path_factory.mktemp("lora") / "base")
-
-
-def write_adapter(
-    base: Path, folder: Path, *, targets: tuple[str, ...] = TARGETS, **config: Any
-) -> Path:
-    """A random adapter for `base`; `config` replaces keys of `adapter_config.json`."""
-    folder.mkdir(parents=True)
-    generator = torch.Generator().manual_seed(7)
-    tensors = {}
-    ranks = config.get("rank_pattern", {})
-    for name, weight in load_file(base / "model.safetensors").items():
-        module = name.removesuffix(".weight")
-        if not module.endswith(targets):
-            continue
-        rank = next((r for key, r in ranks.items() if module.endswith(key)), RANK)
-        prefix = f"base_model.model.{module}"
-        down = torch.randn(rank, weight.shape[1], generator=generator) * 0.3
-        up = torch.randn(weight.shape[0], rank, generator=generator) * 0.3
-        tensors[f"{prefix}.lora_A.weight"], tensors[f"{prefix}.lora_B.weight"] = down, up
-    given = {
-        "peft_type": "LORA",
-        "base_model_name_or_path": str(base),
-        "r": RANK,
-        "lora_alpha": 8,
-        "target_modules": [target.rpartition(".")[2] for target in targets],
-        "bias": "none",
-        **config,
-    }
-    (folder / "adapter_config.json").write_text(json.dumps(given))
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
-
-
-def merge(base: Path, adapter: Path, out: Path, scaling: Any) -> Path:
-    """The same by hand: `scaling(module)` times B·A added to the folder's own weights."""
-    make_checkpoint(out)
-    weights = load_file(base / "model.safetensors")
-    parts = load_file(adapter / "adapter_model.safetensors")
-    for name in list(weights):
-        prefix = f"base_model.model.{name.removesuffix('.weight')}"
-        if f"{prefix}.lora_A.weight" in parts:
-            delta = parts[f"{prefix}.lora_B.weight"] @ parts[f"{prefix}.lora_A.weight"]
-            weights[name] = weights[name] + scaling(name) * delta
-    save_file(weights, out / "model.safetensors")
-    return out
 
 
 CASES: dict[str, tuple[dict[str, Any], Any]] = {
