@@ -72,7 +72,7 @@ class Settings:
         "answer in any precision; prompts are read more slowly.",
     )
     allow_pickle: bool = setting(
-        False, "Open .pth files of models; only for downloads that are Meta's own."
+        False, "Open .pth and .bin files of models, for tensors only, of makers that you trust."
     )
     threads: int = setting(
         0, "Processor threads that compute; 0 chooses by the machine.", low=0, high=1024

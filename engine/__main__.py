@@ -89,7 +89,7 @@ def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
     add(
         "--allow-pickle",
         action="store_true",
-        help="open .pth files; they must be Meta's own",
+        help="open .pth and .bin files, for tensors only, of makers that you trust",
     )
     add("--extension", default="", help="a longer context: linear:2, dynamic:2 or yarn:4")
 

@@ -15,15 +15,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
-from engine.formats.safetensors import TensorSpec, read_header, sample
+from engine.base import CheckpointBroken, ModelUnsupported
+from engine.folder import StoredTensor, adapter_weights, has_pickled_weights
 from engine.json_values import read_json
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
 _PART = re.compile(
     r"(?P<module>.+?)\.(?P<part>lora_A|lora_B|lora_embedding_A|lora_embedding_B)"
@@ -47,21 +47,12 @@ _UNSUPPORTED: dict[str, tuple[object, ...]] = {
 _CHANGED_BASE = ("pissa", "olora", "corda", "loftq")
 
 
-class Readable(Protocol):
-    """A tensor of the base model."""
-
-    @property
-    def num_bytes(self) -> int: ...
-
-    def read(self) -> Tensor: ...
-
-
 @dataclass(frozen=True)
 class Change:
     """What is added to one matrix: `scaling` · B (N, r) · A (r, K)."""
 
-    down: TensorSpec
-    up: TensorSpec
+    down: StoredTensor
+    up: StoredTensor
     scaling: float
     transposed: bool = False  # embeddings: the table is (V, C), the change Aᵀ · Bᵀ
 
@@ -78,7 +69,7 @@ class Adapter:
     folder: Path
     base: str  # the name or folder of the model it was trained on, as it says
     changes: Mapping[str, Change]
-    replaced: Mapping[str, TensorSpec]  # modules_to_save: whole tensors
+    replaced: Mapping[str, StoredTensor]  # modules_to_save: whole tensors
     fingerprint: str
 
     def over(self, base: str) -> str:
@@ -91,29 +82,24 @@ def is_adapter(folder: Path) -> bool:
     if not (folder / CONFIG).is_file():
         return False
     whole = (path for path in folder.glob("*.safetensors") if "adapter" not in path.name)
-    return next(whole, None) is None
+    return next(whole, None) is None and not has_pickled_weights(folder)
 
 
-def open_adapter(folder: Path) -> Adapter:
+def open_adapter(folder: Path, *, allow_pickle: bool = False) -> Adapter:
     """Read the config and the header in `folder`.
 
-    Raises `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` for a pickled one,
-    `ModelUnsupported` for another kind of adapter.
+    Raises `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` for a pickled one that was
+    not allowed, `ModelUnsupported` for another kind of adapter.
     """
     config = read_json(folder / CONFIG)
     _refuse_others(config)
-    if not (folder / WEIGHTS).is_file():
-        if any(folder.glob("adapter_model.*")):
-            raise CheckpointUnsafe(
-                f"The adapter in {folder} is stored as a pickle, which can run code when it is "
-                f"opened. Save it again as {WEIGHTS}."
-            )
-        raise CheckpointMissing(f"{WEIGHTS} is missing in {folder}: copy it there.")
-    specs, header = read_header(folder / WEIGHTS)
-    changes, replaced = _sorted(config, specs)
+    tensors, identity = adapter_weights(folder, allow_pickle=allow_pickle)
+    changes, replaced = _sorted(config, tensors)
     if not changes and not replaced:
-        raise CheckpointBroken(f"{WEIGHTS} in {folder} changes nothing: it holds no LoRA weights.")
-    digest = hashlib.sha256(header + (folder / CONFIG).read_bytes() + sample(specs.values()))
+        raise CheckpointBroken(
+            f"The adapter in {folder} changes nothing: it holds no LoRA weights."
+        )
+    digest = hashlib.sha256(identity + (folder / CONFIG).read_bytes())
     base = str(config.get("base_model_name_or_path") or "")
     return Adapter(folder, base, changes, replaced, digest.hexdigest()[:32])
 
@@ -140,10 +126,10 @@ def _refuse_others(config: Mapping[str, Any]) -> None:
 
 
 def _sorted(
-    config: Mapping[str, Any], specs: Mapping[str, TensorSpec]
-) -> tuple[dict[str, Change], dict[str, TensorSpec]]:
-    pairs: dict[str, dict[str, TensorSpec]] = {}
-    replaced: dict[str, TensorSpec] = {}
+    config: Mapping[str, Any], specs: Mapping[str, StoredTensor]
+) -> tuple[dict[str, Change], dict[str, StoredTensor]]:
+    pairs: dict[str, dict[str, StoredTensor]] = {}
+    replaced: dict[str, StoredTensor] = {}
     for name, spec in specs.items():
         name = name.removeprefix(_PREFIX)
         match = _PART.fullmatch(name)
@@ -158,7 +144,7 @@ def _sorted(
     return changes, replaced
 
 
-def _change(config: Mapping[str, Any], module: str, parts: Mapping[str, TensorSpec]) -> Change:
+def _change(config: Mapping[str, Any], module: str, parts: Mapping[str, StoredTensor]) -> Change:
     embedding = "lora_embedding_A" in parts
     kind = "lora_embedding_" if embedding else "lora_"
     down, up = parts.get(f"{kind}A"), parts.get(f"{kind}B")
@@ -198,7 +184,7 @@ def _positive(value: object, module: str) -> float:
 class Changed:
     """A tensor of the base model with an adapter's change."""
 
-    base: Readable
+    base: StoredTensor
     name: str
     change: Change
     heads: int  # of query and key rows that lie in neighbouring pairs, else 0
@@ -206,6 +192,10 @@ class Changed:
     @property
     def num_bytes(self) -> int:
         return self.base.num_bytes
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.base.shape
 
     def read(self) -> Tensor:
         """The merged matrix in float32."""

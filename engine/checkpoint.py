@@ -11,45 +11,21 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from torch import Tensor
 
 from engine import catalog
 from engine.adapter import Adapter, Changed, is_adapter, open_adapter
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
+from engine.base import CheckpointBroken, CheckpointMissing
 from engine.config import LlamaConfig, load_config
+from engine.folder import StoredTensor, inside, stored_weights
 from engine.formats.gguf import GgufTensor, read_gguf
 from engine.formats.gguf_model import config_of, tensors_by_name
 from engine.formats.meta import is_meta, read_meta
-from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, sample
-from engine.json_values import read_json
 from engine.quantize import Grouped
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-
-# Weight and state files that are pickles, or may hold some, whatever wrote them.
-_PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".npy"})
-# What trainers leave beside the safetensors they write; nothing here ever opens these.
-_TRAINING_STATE = (
-    "training_args.bin", "optimizer.*", "scheduler.*", "scaler.pt", "rng_state*.pth",
-    "recipe_state.*", "adapter_[0-9]*.pt", "adapter_model.pt", "adapter_model.bin",
-)  # fmt: skip
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
-
-
-class StoredTensor(Protocol):
-    """Where a tensor lies, and how to read it."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes in the files."""
-        ...
-
-    def read(self) -> Tensor:
-        """The tensor on the CPU, quantized ones in float32. Raises `CheckpointBroken`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -95,8 +71,9 @@ def open_checkpoint(
     """Check the files of a model and read its config and headers; weights stay on the disk.
 
     `path` is a folder, a GGUF file, or the folder of a LoRA adapter; `adapter` is merged into the
-    weights as they are read. `allow_pickle` lets Meta's own `.pth` files be opened. Raises
-    `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` or `ModelUnsupported`.
+    weights as they are read. `allow_pickle` lets Meta's own `.pth` and PyTorch's `.bin` files be
+    opened, for tensors only. Raises `CheckpointMissing`, `CheckpointBroken`, `CheckpointUnsafe` or
+    `ModelUnsupported`.
     """
     path = Path(path).expanduser()
     if path.is_file():
@@ -104,46 +81,29 @@ def open_checkpoint(
     elif not path.is_dir():
         raise CheckpointMissing(f"There is no model folder {path}: choose one that exists.")
     elif is_adapter(path := path.resolve()):
-        base = base_of(open_adapter(path))
+        base = base_of(open_adapter(path, allow_pickle=allow_pickle))
         return open_checkpoint(base, adapter=path, allow_pickle=allow_pickle)
     elif is_meta(path) and not (path / "config.json").is_file():
         checkpoint = _open_meta(path, allow_pickle=allow_pickle)
     else:
-        checkpoint = _open_folder(path)
-    return checkpoint if adapter is None else _changed(checkpoint, open_adapter(adapter))
+        checkpoint = _open_folder(path, allow_pickle=allow_pickle)
+    if adapter is None:
+        return checkpoint
+    return _changed(checkpoint, open_adapter(adapter, allow_pickle=allow_pickle))
 
 
-def _open_folder(folder: Path) -> Checkpoint:
-    refuse_pickles(folder)
+def _open_folder(folder: Path, *, allow_pickle: bool) -> Checkpoint:
     config, raw_config = load_config(folder)
-    tensors, sampled = weight_specs(folder)
+    tensors, sampled = stored_weights(folder, allow_pickle=allow_pickle)
     digest = hashlib.sha256(sampled)
     _digest_files(digest, folder, ("config.json", *_TOKENIZER_FILES, "tokenizer_config.json"))
     return Checkpoint(folder, folder, config, raw_config, tensors, digest.hexdigest()[:32])
 
 
-def weight_specs(folder: Path) -> tuple[dict[str, TensorSpec], bytes]:
-    """The tensors of all safetensors files in `folder`, and bytes that identify them."""
-    tensors: dict[str, TensorSpec] = {}
-    sampled = b""
-    for name, expected in _weight_files(folder).items():
-        specs, header = read_header(_inside(folder, name))
-        if absent := expected - specs.keys():
-            raise CheckpointBroken(
-                f"{name} does not hold {min(absent)}, which {INDEX} places there: "
-                "download it again."
-            )
-        if twice := specs.keys() & tensors.keys():
-            raise CheckpointBroken(f"{min(twice)} lies in two weight files of {folder.name}.")
-        tensors.update(specs)
-        sampled += header + sample(specs.values())
-    return tensors, sampled
-
-
 def _digest_files(digest: hashlib._Hash, folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).is_file():
-            digest.update(_inside(folder, name).read_bytes())
+            digest.update(inside(folder, name).read_bytes())
 
 
 def _open_gguf(path: Path) -> Checkpoint:
@@ -221,65 +181,3 @@ def text_of(base: Checkpoint, adapter: Adapter) -> Path:
     """Where tokenizer and chat template lie: with the adapter, if it brings its own."""
     has_text = any((adapter.folder / name).is_file() for name in _TOKENIZER_FILES)
     return adapter.folder if has_text else base.text
-
-
-def refuse_pickles(folder: Path) -> None:
-    """Refuse the folder if a pickle lies in it, by its name or by its first bytes."""
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or any(map(path.match, _TRAINING_STATE)):
-            continue
-        kind = "a pickle by its name" if path.suffix.lower() in _PICKLE_SUFFIXES else None
-        if kind is None and path.suffix != ".zip":
-            try:
-                with path.open("rb") as file:
-                    kind = foreign_magic(file.read(9))
-            except OSError:
-                continue  # an unreadable file that is needed says so when it is opened
-        if kind:
-            raise CheckpointUnsafe(
-                f"{path.name} in {folder} is {kind}: such files can run code when they are opened. "
-                "Use a model in safetensors, or move that file out of the folder."
-            )
-
-
-def _weight_files(folder: Path) -> dict[str, set[str]]:
-    """Weight files in the order to read them, each with the tensors an index promises in it."""
-    if (folder / INDEX).exists():
-        weight_map = read_json(_inside(folder, INDEX)).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointBroken(f"{INDEX} has no weight_map: download it again.")
-        files: dict[str, set[str]] = {}
-        for tensor, name in weight_map.items():
-            if type(name) is not str or not name.endswith(".safetensors"):
-                raise CheckpointUnsafe(f"{INDEX} names {name!r}, which is no safetensors file.")
-            files.setdefault(name, set()).add(tensor)
-        return dict(sorted(files.items()))
-    if (folder / SINGLE).exists():
-        return {SINGLE: set()}
-    found = (path.name for path in folder.glob("*.safetensors"))
-    others = sorted(name for name in found if not name.startswith("adapter"))
-    if len(others) == 1:
-        return {others[0]: set()}
-    if others:
-        raise CheckpointMissing(f"{INDEX} is missing in {folder}: it says which tensor lies where.")
-    raise CheckpointMissing(
-        f"{SINGLE} is missing in {folder}: download the model again, in safetensors."
-    )
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The real path of `name`, which must lie in `folder`.
-
-    A snapshot of the Hugging Face cache links to `../../blobs`; there the model's whole cache
-    folder counts as the folder.
-    """
-    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    try:
-        path = (folder / name).resolve()
-    except (OSError, RuntimeError) as error:
-        raise CheckpointBroken(f"{name} in {folder} is a link that leads nowhere.") from error
-    if not path.is_relative_to(root):
-        raise CheckpointUnsafe(f"{name} leads out of the model folder {folder}: this is refused.")
-    if not path.is_file():
-        raise CheckpointMissing(f"{name} is missing in {folder}: download it again.")
-    return path

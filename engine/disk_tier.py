@@ -3,8 +3,8 @@
 They are kept in pieces of `PIECE` tokens, one safetensors file each: a turn adds the pieces that it
 filled, and what is written once is never written again. A piece is named by a digest of everything
 that decides what is in it: the model with its precision and rotary scaling, the adapter, and all
-token ids from the beginning to its end. Branches and copies of a conversation so find the trunk that they share,
-but only within one owner.
+token ids from the beginning to its end. Branches and copies of a conversation so find the trunk
+that they share, but only within one owner.
 
 The compute thread copies pieces out and reads them in; a thread of its own writes. A file that is
 damaged, or not what its name says, is removed and what it held is read again.

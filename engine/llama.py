@@ -208,7 +208,9 @@ class Attention:
 
     def __call__(self, x: Tensor, step: Pass, layer: int) -> Tensor:
         heads, kv_heads = self.num_heads, self.num_kv_heads
-        qkv = self.qkv(x, step.adapted).view(-1, heads + 2 * kv_heads, self.head_dim)  # (N, H + 2G, D)
+        qkv = self.qkv(x, step.adapted).view(
+            -1, heads + 2 * kv_heads, self.head_dim
+        )  # (N, H + 2G, D)
         rotate(qkv[:, : heads + kv_heads], step.turns)
         if len(step.spans) == 1:
             return self.out(self._look(qkv, step, layer, 0), step.adapted)

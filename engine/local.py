@@ -132,7 +132,7 @@ class LocalEngine:
             context_length=self._context_length,
             device=device_name(self._device, choices[0]),
             precision=self._model.precision,
-            chat=self._format.chat,
+            chat=opened.format.chat,
             note=note,
             deterministic=deterministic,
             draft=opened_draft.name if opened_draft else "",

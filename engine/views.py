@@ -47,7 +47,7 @@ class Views:
         self._lock = threading.Lock()
 
     def holds(self, path: Path) -> bool:
-        """Whether `path` is the loaded model, or an adapter that names it and can be switched to."""
+        """Whether `path` is the loaded model, or an adapter for it that can be switched."""
         checkpoint = self._opened.checkpoint
         if checkpoint is None:
             return False

@@ -1,16 +1,14 @@
 """Meta's own downloads: `params.json`, `consolidated.NN.pth`, each file a slice of every tensor.
 
-The files are Python pickles. They are opened only after the owner said yes, then by torch's reader
-that builds nothing but tensors (`weights_only`), and mapped into memory, so that one tensor after
-the other is read. Which way a tensor was sliced is that of meta-llama/llama `llama/model.py` (1, 2:
-embeddings by columns) and meta-llama/llama-models `models/llama3/model.py` (3: by rows).
+The files are pickles, opened as `engine/formats/pickled.py` does. Which way a tensor was sliced is
+that of meta-llama/llama `llama/model.py` (1, 2: embeddings by columns) and meta-llama/llama-models
+`models/llama3/model.py` (3: by rows).
 """
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from torch import Tensor
 
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.config import LlamaConfig, parse_config
-from engine.formats.safetensors import sample_of
+from engine.formats.pickled import read_pickled, sample_of
 from engine.json_values import read_json
 
 PARAMS = "params.json"
@@ -90,7 +88,7 @@ def read_meta(
             "--allow-pickle; else get the same model in safetensors."
         )
     params = read_json(folder / PARAMS)
-    shards = [_open_shard(file) for file in files]
+    shards = [read_pickled(file) for file in files]
     _check_same_names(shards, files)
     dim = params.get("dim")
     tensors = {
@@ -112,27 +110,7 @@ def read_meta(
     return config, raw, tensors, digest
 
 
-def _open_shard(file: Path) -> Mapping[str, Tensor]:
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError as error:
-        raise CheckpointUnsafe(
-            f"{file.name} wants to build something that is no tensor: it was not opened. Get this "
-            "model from Meta, or in safetensors."
-        ) from error
-    except (RuntimeError, ValueError, OSError, EOFError, KeyError, AttributeError) as error:
-        raise CheckpointBroken(
-            f"{file.name} is damaged or cut off: download it again, and compare checklist.chk."
-        ) from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
-        for name, tensor in content.items()
-    ):
-        raise CheckpointBroken(f"{file.name} holds something else than the weights of a Llama.")
-    return content
-
-
-def _check_same_names(shards: list[Mapping[str, Tensor]], files: list[Path]) -> None:
+def _check_same_names(shards: Sequence[Mapping[str, Tensor]], files: list[Path]) -> None:
     for shard, file in zip(shards, files, strict=True):
         if shard.keys() - {_COMPUTED} != shards[0].keys() - {_COMPUTED}:
             raise CheckpointBroken(
@@ -145,7 +123,7 @@ def _check_same_names(shards: list[Mapping[str, Tensor]], files: list[Path]) -> 
         )
 
 
-def _dim_of(name: str, shards: list[Mapping[str, Tensor]], dim: object) -> int | None:
+def _dim_of(name: str, shards: Sequence[Mapping[str, Tensor]], dim: object) -> int | None:
     """Along which dimension the slices of `name` are joined, None if each file has it whole."""
     first = shards[0][name]
     if first.dim() < 2 or len(shards) == 1:

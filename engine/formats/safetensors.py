@@ -172,12 +172,6 @@ def read_tensor(spec: TensorSpec) -> Tensor:
     return tensor
 
 
-def sample_of(tensor: Tensor, *, num_bytes: int = 4096) -> bytes:
-    """As `sample`, of a tensor that is there already."""
-    values = tensor.detach().flatten()[: num_bytes // tensor.element_size()]
-    return bytes(values.clone().view(torch.uint8).numpy())
-
-
 def sample(specs: Iterable[TensorSpec], *, num_bytes: int = 4096) -> bytes:
     """The first bytes of each tensor: enough to tell two trainings of one architecture apart."""
     parts = []

@@ -43,9 +43,21 @@ class Named(TellingEngine):
 
 
 @dataclass
+class Coupled(Named):
+    """Says that "one" is an adapter over its own model."""
+
+    def holds(self, path: Path) -> bool:
+        return path.name == "one"
+
+    def switched(self, path: Path) -> Engine:
+        return Named(name=f"{path.name} over {self.name}")
+
+
+@dataclass
 class Garage:
     """Loads `Named` engines; `broken` names raise what stands beside them."""
 
+    kind: type[Named] = Named
     broken: dict[str, Exception] = field(default_factory=dict)
     loaded: list[Named] = field(default_factory=list)
     asked: list[Settings] = field(default_factory=list)
@@ -57,7 +69,7 @@ class Garage:
         if settings.model in self.broken:
             raise self.broken[settings.model]
         self.asked.append(settings)
-        self.loaded.append(Named(name=Path(settings.model).name))
+        self.loaded.append(self.kind(name=Path(settings.model).name))
         return self.loaded[-1]
 
 
@@ -129,6 +141,20 @@ def test_another_model_answers_and_the_old_one_is_closed(
         'data-mode="use" data-text="built-in"' in told["html"]
         and 'data-mode="use" data-text="two"' not in told["html"]
     )
+
+
+def test_an_adapter_over_the_model_that_answers_is_switched_to_and_not_loaded(
+    services: Services, garage: Garage
+) -> None:
+    garage.kind = Coupled
+    services.use_model("two")
+    assert services.engine.wait(Event()).info().model == "two"
+    services.use_model("one")
+    assert services.engine.wait(Event()).info().model == "one over two"
+    assert [settings.model for settings in garage.asked] == ["built-in", "two"]
+    assert garage.loaded[1].closed  # it frees nothing as long as the adapter answers
+    services.use_model("one")  # asked for once more: loaded as a model of its own
+    assert services.engine.wait(Event()).info().model == "one"
 
 
 def test_the_choice_holds_for_the_next_start_unless_that_names_a_model(

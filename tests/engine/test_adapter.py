@@ -141,32 +141,3 @@ def test_a_pickled_adapter_is_refused(base: Path, tmp_path: Path) -> None:
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
     with pytest.raises(CheckpointError, match="pickle"):
         open_checkpoint(adapter)
-
-
-# --- folders as trainers leave them ---------------------------------------------------------------
-
-LEFT_BEHIND = {
-    "torchtune": ("adapter_model.pt", "recipe_state.pt", "adapter_0.pt"),
-    "llama-factory": ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state_0.pth"),
-    "xtuner": ("xtuner_config.py", "zero_to_fp32.py"),
-}
-
-
-@pytest.mark.parametrize("program", LEFT_BEHIND)
-def test_a_folder_of_a_trainer_loads_merged_and_as_adapter(
-    program: str, base: Path, tmp_path: Path
-) -> None:
-    """Their state files lie beside the weights; they are never opened."""
-    merged = make_checkpoint(tmp_path / "merged", num_shards=2)
-    adapter = write_adapter(base, tmp_path / "adapter")
-    both = make_checkpoint(
-        tmp_path / "both"
-    )  # torchtune leaves adapter and merged weights together
-    for name in ("adapter_config.json", "adapter_model.safetensors"):
-        (both / name).write_bytes((adapter / name).read_bytes())
-    for folder in (merged, adapter, both):
-        for name in LEFT_BEHIND[program]:
-            state = name.endswith((".pt", ".bin", ".pth"))
-            (folder / name).write_bytes(b"\x80\x04never opened" if state else b"x = 1\n")
-    assert open_checkpoint(merged).tensors.keys() == open_checkpoint(both).tensors.keys()
-    assert open_checkpoint(adapter).name == "adapter"

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from engine.base import CheckpointBroken, CheckpointError, CheckpointMissing, CheckpointUnsafe
-from engine.checkpoint import INDEX, SINGLE, open_checkpoint
+from engine.checkpoint import open_checkpoint
+from engine.folder import INDEX, SINGLE
 from engine.formats.safetensors import MAX_HEADER_BYTES, read_header, read_tensor
 from tests.engine.checkpoints import make_checkpoint
 
