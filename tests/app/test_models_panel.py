@@ -147,13 +147,13 @@ def test_an_adapter_over_the_model_that_answers_is_switched_to_and_not_loaded(
     services: Services, garage: Garage
 ) -> None:
     garage.kind = Coupled
-    services.use_model("two")
+    services.running.use("two")
     assert services.engine.wait(Event()).info().model == "two"
-    services.use_model("one")
+    services.running.use("one")
     assert services.engine.wait(Event()).info().model == "one over two"
     assert [settings.model for settings in garage.asked] == ["built-in", "two"]
     assert garage.loaded[1].closed  # it frees nothing as long as the adapter answers
-    services.use_model("one")  # asked for once more: loaded as a model of its own
+    services.running.use("one")  # asked for once more: loaded as a model of its own
     assert services.engine.wait(Event()).info().model == "one"
 
 
