@@ -13,14 +13,14 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock, Thread
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 from app.credentials import MODEL_HUB, Credentials
-from engine.catalog import KNOWN
+from engine.catalog import known, model_name
 from engine.download import discard, repository_name, unfinished
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,14 +38,21 @@ class DownloadBusy(Exception):
 class DownloadView:
     """The last download that was asked for. Sizes in bytes, over all files."""
 
-    name: str = ""  # owner/name
+    name: str = ""  # owner/name, or owner/name:quantization
     state: State = "none"
     num_done_bytes: int = 0
     num_total_bytes: int = 0  # 0 until the hub has said it
     bytes_per_second: float = 0.0
     seconds_left: float | None = None
-    problem: str = ""  # one sentence, if `state` is "failed"
-    needs_token: bool = False  # it failed because the repository is gated
+    fault: str = ""  # if `state` is "failed": the error's class, "" if it died without a word
+    problem: str = ""  # and its own sentence
+    choices: tuple[tuple[str, int], ...] = ()  # quantizations to choose from, with their bytes
+    model: str = ""  # if `state` is "done": the name under which it can be used
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether it failed because the repository is gated."""
+        return self.state == "failed" and self.fault == "CheckpointGated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +115,8 @@ class Downloads:
     def unfinished(self) -> list[Unfinished]:
         """What earlier downloads left, by name, without the one that runs."""
         running = self.view()
-        known = {model.repo.lower(): model.name for model in KNOWN}
         return [
-            Unfinished(known.get(name.lower(), name), num_bytes)
+            Unfinished(shown_name(name), num_bytes)
             for name, num_bytes in unfinished(self._models)
             if not (running.state == "running" and running.name == name)
         ]
@@ -151,7 +157,7 @@ class Downloads:
             for line in lines:
                 told = _object(line)
                 with self._lock:
-                    self._view = _after(self._view, told)
+                    self._view = _after(self._view, told, self._models)
         status = process.wait()
         with self._lock:
             self._view = self._ended(status)
@@ -160,7 +166,7 @@ class Downloads:
     def _ended(self, status: int) -> DownloadView:
         if status == 0:
             return replace(self._view, state="done", num_done_bytes=self._view.num_total_bytes)
-        if self._stopping and not self._view.problem:
+        if self._stopping and not self._view.fault:
             return replace(self._view, state="stopped")
         return replace(self._view, state="failed")
 
@@ -174,11 +180,24 @@ def _object(line: str) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _after(view: DownloadView, told: Mapping[str, object]) -> DownloadView:
-    """The view after one line of progress, or of an error."""
+def shown_name(name: str) -> str:
+    """The short name of a known repository, or `name` itself."""
+    model = known(name)
+    return model.name if model else name
+
+
+def _after(view: DownloadView, told: Mapping[str, object], models: Path) -> DownloadView:
+    """The view after one line of progress, of an error, or of where the model lies."""
     if "error" in told:
-        gated = told["error"] == "CheckpointGated"
-        return replace(view, problem=str(told.get("text", "")), needs_token=gated)
+        choices = cast(Sequence[tuple[str, int]], told.get("choices") or ())
+        return replace(
+            view,
+            fault=str(told["error"]),
+            problem=str(told.get("text", "")),
+            choices=tuple((str(name), int(size)) for name, size in choices),
+        )
+    if "path" in told:
+        return replace(view, model=model_name(Path(str(told["path"])), models))
     if "num_total_bytes" not in told:
         return view
     left = told.get("seconds_left")

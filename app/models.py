@@ -5,6 +5,7 @@ Reads small files and headers only; nothing is loaded or fetched here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,6 +41,7 @@ class ModelChoice:
     stored_bytes: int = 0
     purpose: Purpose = "chat"
     problem: str = ""
+    base: str = ""  # of an adapter: the model that it changes, as it says
     config: LlamaConfig | None = None  # None with a problem
 
 
@@ -72,10 +74,11 @@ def find_model(settings: Settings) -> Path | None:
 def _choice(name: str, path: Path) -> ModelChoice:
     about = known(name)
     purpose: Purpose = about.purpose if about else "chat"
+    base = _base_of(path)
     try:
         config = config_of(path)
     except EngineError as error:
-        return ModelChoice(name, path, purpose=purpose, problem=str(error))
+        return ModelChoice(name, path, purpose=purpose, problem=str(error), base=base)
     return ModelChoice(
         name,
         path,
@@ -83,8 +86,20 @@ def _choice(name: str, path: Path) -> ModelChoice:
         config.context_length,
         stored_bytes(path),
         purpose,
+        base=base,
         config=config,
     )
+
+
+def _base_of(path: Path) -> str:
+    """The model that an adapter says it changes; "" for what is no adapter, or does not say."""
+    if (path / "config.json").is_file():
+        return ""
+    try:
+        told = json.loads((path / "adapter_config.json").read_text(encoding="utf-8"))
+        return str(told.get("base_model_name_or_path") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
 
 
 def config_of(path: Path) -> LlamaConfig:

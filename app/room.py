@@ -36,14 +36,24 @@ class Room:
     device: str
     free_bytes: int
     num_threads: int = 1
+    total_bytes: int = 0  # 0: not known
 
     @classmethod
     def of_machine(cls, device: str) -> Room:
         """What is free now on the device of the settings. Raises `DeviceAbsent`."""
-        from engine.device import choose_device, choose_threads, free_bytes
+        from engine.device import choose_device, choose_threads, free_bytes, total_bytes
 
         chosen = choose_device(device)
-        return cls(chosen.type, free_bytes(chosen), choose_threads())
+        return cls(chosen.type, free_bytes(chosen), choose_threads(), total_bytes(chosen))
+
+    def weights(self, config: LlamaConfig, precision: str) -> int:
+        """Bytes of the weights alone, in one of `engine.fit.PRECISIONS`."""
+        import torch
+
+        from engine.fit import PRECISIONS, weight_bytes
+
+        known = next(each for each in PRECISIONS if each == precision)
+        return weight_bytes(config, known, torch.device(self.device))
 
     def need(self, config: LlamaConfig, precision: str = "auto") -> Need:
         """What a model of this shape takes, in the precision that the engine would choose."""

@@ -8,8 +8,12 @@ Errors, all raised before the first chunk unless noted::
     EngineError
     ├── CheckpointError
     │   ├── CheckpointMissing      no such folder, or a file that its own index names is absent
-    │   │   └── CheckpointGated    its owner wants a yes to the licence, and a token, first
+    │   │   ├── CheckpointGated    its owner wants a yes to the licence, and a token, first
+    │   │   ├── RepositoryHidden   the hub shows none of that name to us
+    │   │   ├── QuantizationUnchosen   a repository holds one model many times
+    │   │   └── DiskRefused        there is no room for a download, or no right to write it
     │   ├── CheckpointBroken       truncated, contradictory or unreadable files
+    │   │   └── DownloadDamaged    what arrived is not what the hub names
     │   ├── CheckpointUnsafe       pickles, code, `auto_map`, paths that leave the folder
     │   └── ModelUnsupported       a sound checkpoint of an architecture that this engine cannot run
     ├── DeviceAbsent               the chosen device does not exist on this machine
@@ -18,6 +22,7 @@ Errors, all raised before the first chunk unless noted::
     ├── ContextFull                the prompt alone is longer than the context
     ├── SamplingInvalid            a sampling value outside its range
     ├── ServerUnreachable          (also in mid-stream) a remote engine does not answer
+    │   └── HubUnreachable         the model hub does not answer, or went away in the middle
     ├── ServerRefused              a remote engine answers, but not to this: a key, a model's name
     └── EngineClosed               (also in mid-stream) the engine was shut down
 """
@@ -50,8 +55,31 @@ class CheckpointGated(CheckpointMissing):
     """The model hub gives these weights only to accounts that accepted their licence."""
 
 
+class RepositoryHidden(CheckpointMissing):
+    """The model hub shows no repository of that name to us: it is not there, or private."""
+
+
+class QuantizationUnchosen(CheckpointMissing):
+    """A repository holds one model in several quantizations, and none of them was chosen.
+
+    `choices`: (name, bytes) of those that this engine reads, the smallest first.
+    """
+
+    def __init__(self, text: str, choices: Sequence[tuple[str, int]] = ()) -> None:
+        super().__init__(text)
+        self.choices = tuple(choices)
+
+
+class DiskRefused(CheckpointMissing):
+    """The disk has no room for a download, or its folder cannot be written to."""
+
+
 class CheckpointBroken(CheckpointError):
     """A file is truncated, unreadable or contradicts another."""
+
+
+class DownloadDamaged(CheckpointBroken):
+    """A downloaded file does not have the hash that the hub names for it."""
 
 
 class CheckpointUnsafe(CheckpointError):
@@ -89,6 +117,10 @@ class SamplingInvalid(EngineError, ValueError):
 
 class ServerUnreachable(EngineError):
     """A remote engine does not answer."""
+
+
+class HubUnreachable(ServerUnreachable):
+    """The model hub does not answer, or the connection to it was lost."""
 
 
 class ServerRefused(EngineError):

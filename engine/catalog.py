@@ -148,10 +148,15 @@ def installed(models: Path | None) -> list[tuple[str, Path]]:
         c for name in _CONFIGS for depth in ("*", "*/*") for c in models.glob(f"{depth}/{name}")
     ]
     for path in (*(config.parent for config in configs), *gguf_files(models, depth=2)):
-        name = path.relative_to(models).as_posix()
+        name = model_name(path, models)
         if not name.startswith("."):
-            found.setdefault(name.lower().removesuffix(".gguf"), path.resolve())
+            found.setdefault(name, path.resolve())
     return sorted(found.items())
+
+
+def model_name(path: Path, models: Path) -> str:
+    """The name of a folder or GGUF file under `models`: its way from there, in lower case."""
+    return path.relative_to(models).as_posix().lower().removesuffix(".gguf")
 
 
 def _unknown(name: str, names: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from engine.base import (
     Message,
     Prompt,
     PromptEmpty,
+    QuantizationUnchosen,
     Sampling,
     SamplingInvalid,
 )
@@ -48,9 +49,9 @@ FILTERS: dict[str, type[int] | type[float]] = {
 }
 
 if TYPE_CHECKING:
-    from engine.download import Progress
     from engine.local import LocalEngine
     from engine.opening import Opened
+    from engine.transfer import Progress
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -215,15 +216,16 @@ def download(options: argparse.Namespace) -> int:
     hub = Hub(endpoint=options.endpoint, token=token)
     show = _show_json if options.json else _show_line
     try:
-        folder = download(hub, name, options.models, cancel=Event(), progress=show)
+        path = download(hub, name, options.models, cancel=Event(), progress=show)
     except EngineError as error:
         if not options.json:
             raise
-        note(json.dumps({"error": type(error).__name__, "text": str(error)}))
+        choices = error.choices if isinstance(error, QuantizationUnchosen) else ()
+        told = {"error": type(error).__name__, "text": str(error), "choices": choices}
+        note(json.dumps(told))
         return 1
-    if not options.json:
-        note("")
-    print(folder)
+    note(json.dumps({"path": str(path)}) if options.json else "")
+    print(path)
     return 0
 
 

@@ -102,6 +102,18 @@ def connect(address: Address, key: str) -> Any:
     return client
 
 
+def ask(address: Address, key: str, *, seconds: float = _CONNECT_SECONDS) -> list[Served]:
+    """The models that the server at `address` names; sends nothing else. Blocks.
+
+    Raises `ServerUnreachable` (also after `seconds` without a word) or `ServerRefused`.
+    """
+    client = connect(address, key).with_options(timeout=seconds)
+    try:
+        return served_by(client, address)
+    finally:
+        client.close()
+
+
 def served_by(client: Any, address: Address) -> list[Served]:
     """The models that a server names. Blocks. Raises `ServerUnreachable` or `ServerRefused`.
 

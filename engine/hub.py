@@ -19,9 +19,13 @@ from engine.base import (
     CheckpointGated,
     CheckpointMissing,
     CheckpointUnsafe,
+    DownloadDamaged,
     EngineError,
-    ServerUnreachable,
+    HubUnreachable,
+    QuantizationUnchosen,
+    RepositoryHidden,
 )
+from engine.quantizations import quantizations
 
 # Read by huggingface_hub when it is imported. Its faster protocol can neither be resumed after a
 # stop nor cancelled between two blocks.
@@ -42,6 +46,11 @@ class RemoteFile:
     sha256: str = ""
     git_sha1: str = ""
 
+    @property
+    def local(self) -> str:
+        """What it is called on this disk: parts of a GGUF file may lie in a folder of their own."""
+        return self.name.rpartition("/")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Repository:
@@ -57,6 +66,11 @@ class Repository:
     def num_bytes(self) -> int:
         return sum(file.num_bytes for file in self.files)
 
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the files are one quantization, not a whole folder."""
+        return self.files[0].name.endswith(".gguf")
+
 
 class Hub:
     """A hub at `endpoint` (default: huggingface.co, or `HF_ENDPOINT`), with a token or without."""
@@ -70,28 +84,21 @@ class Hub:
         self._token = token or None
         self._api: Any = huggingface_hub.HfApi(endpoint=endpoint, token=self._token)
 
-    def look_up(self, name: str) -> Repository:
-        """What the repository `owner/name` holds now.
+    def look_up(self, name: str, quantization: str = "") -> Repository:
+        """What the repository `owner/name` holds now; with `quantization`, its GGUF files of that.
 
-        Raises `CheckpointMissing` (none such, no access), `CheckpointUnsafe` (only pickles, or
-        names that leave the folder) or `ServerUnreachable`.
+        Raises `RepositoryHidden`, `CheckpointGated`, `CheckpointMissing` (not a whole model),
+        `CheckpointUnsafe` (only pickles, or names that leave the folder), `HubUnreachable`, or
+        `QuantizationUnchosen` where one of several GGUF files must be chosen.
         """
         with self._translated(name):
             found = self._api.model_info(name, files_metadata=True, timeout=_TIMEOUT_SECONDS)
         files = [_file_of(entry) for entry in found.siblings or ()]
-        names = {file.name for file in files}
-        if not any(name.endswith(".safetensors") for name in names):
-            pickles = any(name.endswith((".bin", ".pt", ".pth")) for name in names)
-            raise CheckpointUnsafe(
-                f"{name} has no safetensors files"
-                + (", only pickles, which can run code when loaded" if pickles else "")
-                + ". Choose a repository with *.safetensors."
-            )
-        wanted = tuple(
-            f for f in files if _WANTED.fullmatch(f.name) and not _UNWANTED.match(f.name)
-        )
-        if "config.json" not in names:
-            raise CheckpointMissing(f"{name} has no config.json: it is not a whole model.")
+        safetensors = any(file.name.endswith(".safetensors") for file in files)
+        if quantization or (not safetensors and any(f.name.endswith(".gguf") for f in files)):
+            wanted = _quantized(name, files, quantization)
+        else:
+            wanted = _whole(name, files)
         card: Mapping[str, Any] = found.card_data or {}
         return Repository(
             name=name,
@@ -108,7 +115,7 @@ class Hub:
         """The bytes of `file` from `offset` on, in blocks; gives (where they begin, the blocks).
 
         A server that knows no ranges begins at 0 again. Raises as `look_up` does, in the middle
-        of the stream too.
+        of the stream too, and `DownloadDamaged` before it if the hub's ETag names another content.
         """
         url = self._library.hf_hub_url(
             repository.name, file.name, revision=repository.commit, endpoint=self._api.endpoint
@@ -121,6 +128,7 @@ class Hub:
             client = self._library.get_session()
             with client.stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
                 self._library.utils.hf_raise_for_status(response)
+                _check_etag(repository, file, [*response.history, response][0].headers)
                 yield (offset if response.status_code == 206 else 0), response.iter_bytes(1 << 17)
 
     @contextmanager
@@ -131,13 +139,13 @@ class Hub:
         except EngineError:
             raise
         except errors.OfflineModeIsEnabled as error:
-            raise ServerUnreachable(
+            raise HubUnreachable(
                 "Downloads are switched off here: HF_HUB_OFFLINE is set. Unset it and try again."
             ) from error
         except errors.GatedRepoError as error:
             raise CheckpointGated(_gated(name, self._api.endpoint)) from error
         except errors.HFValidationError as error:
-            raise CheckpointMissing(
+            raise RepositoryHidden(
                 f"{name!r} is not the name of a repository: owner/name was expected."
             ) from error
         except errors.HfHubHTTPError as error:
@@ -147,22 +155,66 @@ class Hub:
         except Exception as error:
             if not is_transport(error):
                 raise
-            raise ServerUnreachable(
+            raise HubUnreachable(
                 f"The model hub does not answer ({type(error).__name__}). Check the network and "
                 "try again; what was downloaded is kept."
             ) from error
 
 
+def _whole(name: str, files: list[RemoteFile]) -> tuple[RemoteFile, ...]:
+    """The files of a model in the layout of Hugging Face."""
+    names = {file.name for file in files}
+    if not any(each.endswith(".safetensors") for each in names):
+        pickles = any(each.endswith((".bin", ".pt", ".pth")) for each in names)
+        raise CheckpointUnsafe(
+            f"{name} has no safetensors files"
+            + (", only pickles, which can run code when loaded" if pickles else "")
+            + ". Choose a repository with *.safetensors or *.gguf."
+        )
+    if "config.json" not in names:
+        raise CheckpointMissing(f"{name} has no config.json: it is not a whole model.")
+    return tuple(f for f in files if _WANTED.fullmatch(f.name) and not _UNWANTED.match(f.name))
+
+
+def _quantized(name: str, files: list[RemoteFile], wanted: str) -> tuple[RemoteFile, ...]:
+    """The GGUF files of one quantization: of the wanted one, or of the only one."""
+    found = quantizations(files)
+    for each, parts in found.items():
+        if each.name.lower() == wanted.lower() or (len(found) == 1 and not wanted):
+            return tuple(parts)
+    readable = [(each.name, each.num_bytes) for each in found if each.readable]
+    if not readable:
+        raise CheckpointMissing(f"{name} has no GGUF file in a quantization that Corral reads.")
+    names = ", ".join(f"{each} ({size / 1e9:.1f} GB)" for each, size in readable)
+    best = readable[len(readable) // 2][0]
+    raise QuantizationUnchosen(
+        f"{name} holds its model in {len(readable)} quantizations: {names}. Name one behind a "
+        f"colon, as in {name}:{best}.",
+        readable,
+    )
+
+
+def _check_etag(repository: Repository, file: RemoteFile, headers: Mapping[str, str]) -> None:
+    """The hub names each large file by its SHA-256, before the first byte is sent."""
+    named = headers.get("x-linked-etag") or headers.get("etag") or ""
+    named = named.removeprefix("W/").strip('"')
+    if file.sha256 and _SHA256.fullmatch(named) and named != file.sha256:
+        raise DownloadDamaged(
+            f"The hub announces another {file.name} of {repository.name} than it lists. Try again "
+            "later."
+        )
+
+
 def _refusal(name: str, error: Any) -> EngineError:
     status = error.response.status_code if error.response is not None else 0
     if status in (401, 403, 404):
-        return CheckpointMissing(
+        return RepositoryHidden(
             f"The hub shows no {name} to you ({status}): check the name, or give a token that may "
             "read it."
         )
     if status == 416:
         return CheckpointBroken(f"A file of {name} is shorter than what was downloaded of it.")
-    return ServerUnreachable(f"The model hub cannot serve {name} now ({status}). Try again later.")
+    return HubUnreachable(f"The model hub cannot serve {name} now ({status}). Try again later.")
 
 
 def _gated(name: str, endpoint: str) -> str:

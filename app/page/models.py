@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-import psutil
 
 from app.explain import explain
 from app.models import ModelBusy, ModelChoice, model_choices
 from app.page.fetch import FetchPanel
 from app.page.figures import count, size
+from app.page.loading import LoadChoices
+from app.page.memory import Memory
 from app.page.servers import Servers
 from app.page.templates import Templates
 from app.room import Room
@@ -19,10 +17,6 @@ from app.services import Services
 from engine.base import DeviceAbsent, EngineInfo
 from engine.catalog import BUILT_IN
 from storage.records import OWNER_ID, StorageError
-
-# What the page offers; the first is what the model and the machine suggest.
-PRECISIONS = ("auto", "fp32", "bf16", "int8", "int4")
-CONTEXTS = ("0", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +31,6 @@ class _Choice:
     known: bool  # its config can be read, so it can be inspected
 
 
-@dataclass(frozen=True, slots=True)
-class _Load:
-    """One choice of how a model is loaded, with its options as (value, text)."""
-
-    name: str
-    label: str
-    kept: str
-    options: Sequence[tuple[str, str]]
-
-
 class ModelsPanel:
     """Renders the models and changes the one that answers. Reads files: not on the event loop."""
 
@@ -57,6 +41,8 @@ class ModelsPanel:
         self._say = templates.strings.say
         self._fetch = FetchPanel(services, templates)
         self._servers = Servers(services, templates)
+        self._memory = Memory(services, templates)
+        self._loads = LoadChoices(services, templates)
 
     def value(self, user_id: int, *, followed: bool = False) -> dict[str, object]:
         """What the dialog shows now; with `followed`, it also says how a change of model ended."""
@@ -68,6 +54,8 @@ class ModelsPanel:
         origin = settings.origin("model")
         choices = model_choices(settings) if owner else []
         room = self._room()
+        running = (choice.config for choice in choices if choice.name == services.running.name)
+        config = next(running, None)
         html = self._templates.render(
             "panel_models",
             owner=owner,
@@ -83,7 +71,9 @@ class ModelsPanel:
             progress=self._fetch.progress(),
             small=services.running.name == BUILT_IN,
             servers=self._servers.values(runs=bool(info)) if owner else (),
-            loads=self._loads() if owner else (),
+            loads=self._loads.rows(config, room) if owner else (),
+            memory=self._memory.bar(room) if owner else None,
+            took=self._memory.took(services.running.name, precision=info.precision) if info else "",
         )
         said, tone = self._ending(info) if followed and not loading else ("", "info")
         return {
@@ -118,8 +108,8 @@ class ModelsPanel:
             return None
 
     def act(self, user_id: int, mode: str, text: str) -> dict[str, object]:
-        """Load or unload a model, or keep or remove a server. Raises `EngineError`."""
-        if mode in ("keep", "remove"):
+        """Load or unload a model, or keep, try or remove a server. Raises `EngineError`."""
+        if mode in ("keep", "try", "remove"):
             said, tone = self._servers.act(mode, text)
             return {**self.value(user_id), "said": said, "tone": tone}
         try:
@@ -127,7 +117,7 @@ class ModelsPanel:
                 self._services.running.unload()
                 return {**self.value(user_id), "loading": True}  # looks again how it ended
             if mode == "again":
-                self._keep_loads(text)
+                self._loads.keep(text)
                 text = self._services.running.name
             elif text not in self._usable_names():
                 return self._refused("panels.models.unknown")
@@ -140,30 +130,6 @@ class ModelsPanel:
         choices = model_choices(self._services.settings)
         return {*(c.name for c in choices if _usable(c)), *self._servers.addresses()}
 
-    def _loads(self) -> list[_Load]:
-        """How a model is loaded, where the start has not said it."""
-        services, rows = self._services, []
-        for name, values in (("precision", PRECISIONS), ("context", CONTEXTS)):
-            if services.settings.origin(name) == "default":
-                kept = services.store.setting(OWNER_ID, name) or values[0]
-                options = [(value, self._option(name, value)) for value in values]
-                rows.append(_Load(name, self._say(f"panels.models.facts.{name}"), kept, options))
-        return rows
-
-    def _option(self, name: str, value: str) -> str:
-        if value in ("auto", "0"):
-            return self._say(f"panels.models.usual_{name}")
-        return value if name == "precision" else f"{int(value):,}"
-
-    def _keep_loads(self, text: str) -> None:
-        """Keep the choices of the page: one value, or a JSON list of precision and context."""
-        given = json.loads(text) if text.startswith("[") else [text]
-        names = [row.name for row in self._loads()]
-        allowed = {"precision": PRECISIONS, "context": CONTEXTS}
-        for name, value in zip(names, given, strict=True):
-            if value in allowed[name]:
-                self._services.store.set_setting(OWNER_ID, name, str(value))
-
     def _refused(self, key: str) -> dict[str, object]:
         return {"kind": "models", "said": self._say(key), "tone": "error"}
 
@@ -171,17 +137,16 @@ class ModelsPanel:
         return self._say("panels.models.built_in") if name == BUILT_IN else name
 
     def _facts(self, info: EngineInfo) -> list[tuple[str, str]]:
-        """What is running; the memory is that of the whole program, measured now."""
+        """What is running."""
         context = self._say("panels.models.tokens", count=f"{info.context_length:,}")
         values = {
             "parameters": count(info.num_parameters),
             "device": info.device,
             "precision": info.precision,
             "context": context,
-            "memory": size(psutil.Process().memory_info().rss),
         }
         if info.leaves_to:
-            del values["memory"], values["parameters"]  # they are the other machine's
+            del values["parameters"]  # they are the other machine's
         return [(self._say(f"panels.models.facts.{key}"), value) for key, value in values.items()]
 
     def _notes(self, info: EngineInfo) -> list[str]:
@@ -219,7 +184,10 @@ class ModelsPanel:
         elif not about:
             context = self._say("panels.models.tokens", count=f"{choice.context_length:,}")
             sizes = [count(choice.num_parameters), size(choice.stored_bytes), context]
-            about = " · ".join([*sizes, *self._need(choice, room)])
+            took = self._memory.took(choice.name)
+            adapter = self._say("panels.models.adapter", base=choice.base) if choice.base else ""
+            cost = [took] if took else self._need(choice, room)
+            about = " · ".join(filter(None, (adapter, *sizes, *cost)))
         used = runs and choice.name == self._services.running.name
         title = self._title(choice.name)
         return _Choice(choice.name, title, about, used, _usable(choice), choice.config is not None)

@@ -1,6 +1,6 @@
 """The part "Another server" of the dialog Models: addresses that were kept, and their keys.
 
-Keeping an address asks nobody; the server is asked when the owner chooses it.
+Keeping an address asks nobody; the server is asked when the owner tries or chooses it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from app.credentials import CredentialInvalid
 from app.page.templates import Templates
 from app.services import Services
 from engine.base import EngineError
-from engine.endpoint import Address
+from engine.endpoint import Address, ask
 from storage.records import OWNER_ID
 
 SETTING = "servers"
 MAX_SERVERS = 20
 MAX_ADDRESS_CHARS = 500
+MAX_NAMED = 8  # models of a server that is tried
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +56,14 @@ class Servers:
         ]
 
     def act(self, mode: str, text: str) -> tuple[str, str]:
-        """Keep (a JSON list of address and key) or remove one → what to say, and its tone.
+        """Keep (a JSON list of address and key), try or remove one → what to say, and its tone.
 
-        Raises `CheckpointMissing` for what is no address.
+        Raises `CheckpointMissing` for what is no address, and what `engine.endpoint.ask` does.
         """
         if mode == "remove":
             return self._remove(text)
+        if mode == "try":
+            return self._try(Address.parse(text))
         given, key = (str(part) for part in json.loads(text))
         address = Address.parse(given[:MAX_ADDRESS_CHARS])
         known = self.addresses()
@@ -73,6 +76,19 @@ class Servers:
                 return self._say("panels.fetch.token_wrong"), "error"
         self._keep([*(each for each in known if each != str(address)), str(address)])
         return self._say("panels.servers.kept", place=address.place), "info"
+
+    def _try(self, address: Address) -> tuple[str, str]:
+        """Ask the server what it serves; nothing of any conversation is sent. Blocks."""
+        served = ask(address, self._services.credentials.get(address.base_url))
+        names = ", ".join(
+            f"{each.name} ({each.context_length:,})" if each.context_length else each.name
+            for each in served[:MAX_NAMED]
+        )
+        if address.model and served and address.model not in {each.name for each in served}:
+            key = "panels.servers.other"
+            return self._say(key, place=address.place, name=address.model, names=names), "error"
+        key = "panels.servers.answers" if served else "panels.servers.answers_unnamed"
+        return self._say(key, place=address.place, names=names), "info"
 
     def _remove(self, text: str) -> tuple[str, str]:
         address = Address.parse(text)

@@ -81,6 +81,7 @@ def test_a_download_is_followed_stopped_taken_up_by_a_new_start_and_used(
     later.start("tiny/Model")
     view = ended(later)
     assert (view.state, view.num_done_bytes) == ("done", view.num_total_bytes)
+    assert view.model == "tiny/model"
     [(name, span)] = hub.file_requests
     assert name == "model.safetensors" and span  # the rest of it and nothing else
     assert later.unfinished() == []
@@ -109,6 +110,17 @@ def test_a_gated_model_asks_for_a_token_which_is_told_to_the_hub_alone(
     assert set(hub.tokens_at_store) == {""}
     assert TOKEN not in caplog.text
     assert TOKEN not in repr(downloads.view())
+
+
+def test_a_repository_of_quantizations_asks_which(hub: HubState, downloads: Downloads) -> None:
+    hub.files = {"Tiny-Q4_0.gguf": b"GGUF" * 10, "Tiny-Q8_0.gguf": b"GGUF" * 20}
+    hub.large = set(hub.files)
+    downloads.start("tiny/Model")
+    view = ended(downloads)
+    assert (view.fault, view.choices) == ("QuantizationUnchosen", (("Q4_0", 40), ("Q8_0", 80)))
+    downloads.start("tiny/Model:Q8_0")
+    view = ended(downloads)
+    assert (view.state, view.choices, view.model) == ("done", (), "tiny/model/tiny-q8_0")
 
 
 def test_a_name_that_leads_nowhere_is_refused_before_anything_starts(

@@ -16,9 +16,11 @@ from app.services import Services
 from app.settings import Settings
 from app.strings import Strings
 from engine.anatomy import cache_bytes, parts
+from engine.base import ServerRefused
 from engine.config import parse_config
 from engine.shapes import SHAPES, shape
 from tests.engine.checkpoints import make_checkpoint
+from tests.engine.openai_server import ServerState, serve
 from tests.engine.test_inspect import ROWS, config_of
 
 
@@ -117,6 +119,14 @@ def test_servers_are_kept_with_their_keys_and_forgotten_with_them(
     assert [line.about for line in servers.values(runs=False)] == [
         "What you write is sent to gpu:8000. With a key."
     ] * 2
+    with serve(ServerState(key="secret-key")) as address:
+        servers.act("keep", json.dumps([address, "secret-key"]))
+        place = address.removeprefix("http://").removesuffix("/v1")
+        assert servers.act("try", address) == (f"{place} answers. It serves: tiny (512).", "info")
+        assert servers.act("try", f"{address}#other")[1] == "error"
+        servers.act("remove", address)
+        with pytest.raises(ServerRefused, match="wants a key"):
+            servers.act("try", address)
     servers.act("remove", one)
     assert services.credentials.get("http://gpu:8000/v1") == "secret-key"  # the other needs it
     servers.act("remove", two)

@@ -101,16 +101,55 @@ def test_a_gated_model_explains_itself_and_takes_a_token(
     hub.repo, hub.gated, hub.token = "meta-llama/Llama-3.2-1B-Instruct", True, "hf_secret"
     page.click(".model-hint [data-panel=models]")
     page.click("#offer-2")
-    expect(page.locator("#fetching")).to_contain_text("accept the licence at huggingface.co/meta")
+    steps = page.locator("#fetching .steps li")
+    expect(steps).to_have_count(3)
+    expect(steps.nth(0)).to_contain_text("accept the licence: huggingface.co/meta-llama/Llama-3.2")
+    link = steps.nth(1).get_by_role("link")
+    expect(link).to_have_attribute("href", "https://huggingface.co/settings/tokens")
     page.fill("#token", "hf_secret")
-    page.press("#token", "Enter")
-    expect(page.locator("#panel-said")).to_contain_text("The token is kept.")
+    page.press("#token", "Enter")  # keeps it, and the download begins by itself
+    expect(page.get_by_role("button", name="Use it")).to_have_count(1)
     assert "hf_secret" not in page.content()
-    page.click("#fetch-again")
-    expect(page.get_by_role("button", name="Use it")).to_be_visible()
     page.click("#token-forget")
-    expect(page.locator("#token")).to_be_visible()
+    expect(page.locator("#token-forget")).to_have_count(0)
     assert site.services.credentials.get("model-hub") == ""
+
+
+def test_one_of_several_quantizations_is_chosen(page: Page, hub: HubState) -> None:
+    hub.files = {"Tiny-Q4_K_M.gguf": b"GGUF" * 10, "Tiny-Q8_0.gguf": b"GGUF" * 20}
+    page.click(".model-hint [data-panel=models]")
+    page.click("#get")
+    page.fill("#repository", hub.repo)
+    page.press("#repository", "Enter")
+    choices = page.locator("#fetching .quantizations .btn")
+    expect(choices).to_have_count(2)
+    expect(page.locator("#panel-said")).to_contain_text("Choose a quantization")
+    choices.nth(1).click()
+    use = page.get_by_role("button", name="Use it").first
+    expect(use).to_have_attribute("data-text", "huggingfacetb/smollm2-360m-instruct/tiny-q8_0")
+
+
+FAULTS = {
+    "damaged": ("The download arrived damaged", {"etags": {"model.safetensors": "0" * 64}}),
+    "pickles": ("The model was refused for safety", {"files": {"pytorch_model.bin": b"x"}}),
+    "absent": ("The hub shows no such model", {"repo": "another/Model"}),
+    "no config": ("The model's files are not there", {"files": {"model.safetensors": b"x"}}),
+}
+
+
+def test_each_fault_of_a_download_has_its_sentence(page: Page, hub: HubState) -> None:
+    page.click(".model-hint [data-panel=models]")
+    before = vars(hub).copy()
+    again = "#offer-1"
+    for title, changes in FAULTS.values():
+        vars(hub).update(before | changes)
+        page.click(again)
+        card = page.locator("#fetching [data-state=failed]")
+        expect(card).to_contain_text(title)
+        again = "#fetch-again"
+    vars(hub).update(before)
+    page.click(again)
+    expect(page.get_by_role("button", name="Use it").first).to_be_visible()
 
 
 HOSTILE = "<img src=x onerror=print(1)> ${print(1)} `+print(1)+` <|eot_id|>"
@@ -145,6 +184,8 @@ def test_a_server_is_kept_used_and_removed(page: Page, site: Site) -> None:
         page.click("#server-keep")
         expect(page.locator("#panel-said")).to_contain_text("is kept")
         assert "private-key" not in page.content()
+        page.get_by_role("button", name=f"Test {address}").click()
+        expect(page.locator("#panel-said")).to_contain_text("answers. It serves: tiny")
         page.get_by_role("button", name=f"Use {address}").click()
         expect(page.locator("#panel-said")).to_have_text(
             f"{address} answers from now on.", timeout=60_000
@@ -155,6 +196,6 @@ def test_a_server_is_kept_used_and_removed(page: Page, site: Site) -> None:
         page.click(".footing [data-panel=models]")
         page.click("#unload")
         expect(page.locator("[data-kind=models]")).to_contain_text("No model is loaded")
-        page.get_by_role("button", name=f"Remove what is here of {address}").click()
+        page.get_by_role("button", name=f"Remove {address}").click()
         expect(page.locator("#panel-said")).to_contain_text("is removed")
     assert site.services.credentials.get(address) == ""

@@ -25,9 +25,14 @@ class HubState:
     cuts: list[int] = field(default_factory=list)  # bytes after which each next file is cut off
     statuses: list[int] = field(default_factory=list)  # answers to the next file requests
     wrong: dict[str, bytes] = field(default_factory=dict)  # served in place of the right bytes
+    etags: dict[str, str] = field(default_factory=dict)  # announced in place of the right ones
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
     tokens_at_store: list[str] = field(default_factory=list)  # must stay empty of tokens
     hold: threading.Event | None = None  # a large file's second half waits for this
+
+    def content(self, name: str) -> bytes:
+        """The file of that name, in whichever folder of the repository it lies."""
+        return next(c for path, c in self.files.items() if path.split("/")[-1] == name)
 
     @property
     def file_requests(self) -> list[tuple[str, str]]:
@@ -67,7 +72,10 @@ def serve(state: HubState) -> Iterator[str]:
                 self._answer(403 if state.gated else 401, b"no", {"X-Error-Code": code})
             else:
                 name = path.split("/")[-1]
-                self._answer(302, b"", {"Location": f"{other_origin}/store/{path[1:]}?{name}"})
+                location = f"{other_origin}/store/{path[1:]}?{name}"
+                named = state.etags.get(name) or hashlib.sha256(state.content(name)).hexdigest()
+                headers = {"Location": location, "X-Repo-Commit": COMMIT}
+                self._answer(302, b"", {**headers, "X-Linked-ETag": f'"{named}"'})
 
         def _allowed(self) -> bool:
             return not state.token or self.headers.get("Authorization") == f"Bearer {state.token}"
@@ -77,7 +85,7 @@ def serve(state: HubState) -> Iterator[str]:
             if state.statuses and (status := state.statuses.pop(0)) != 200:
                 self._answer(status, b"busy")
                 return
-            content = state.wrong.get(name, state.files[name])
+            content = state.wrong.get(name, state.content(name))
             start = 0
             span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
             if span and state.knows_ranges:

@@ -11,14 +11,18 @@ from threading import Event
 import pytest
 
 from engine.base import (
-    CheckpointBroken,
     CheckpointMissing,
     CheckpointUnsafe,
-    ServerUnreachable,
+    DiskRefused,
+    DownloadDamaged,
+    HubUnreachable,
+    QuantizationUnchosen,
+    RepositoryHidden,
 )
 from engine.catalog import installed, resolve
-from engine.download import DownloadCancelled, Progress, discard, download, repository_name
+from engine.download import discard, download, repository_name, unfinished
 from engine.hub import Hub
+from engine.transfer import DownloadCancelled, Meter, Progress
 from tests.engine.hub_server import COMMIT, HubState, serve
 
 WEIGHTS = bytes(range(256)) * 4096  # 1 MiB
@@ -113,7 +117,7 @@ def test_a_whole_model_arrives_and_nothing_else(
 def test_a_known_short_name_stands_for_its_repository(models: Path) -> None:
     assert repository_name("Llama-3.2-1B-Instruct") == "meta-llama/Llama-3.2-1B-Instruct"
     assert repository_name("owner/name") == "owner/name"
-    for name in ("llama-3.2-9b", "a/b/c", ""):
+    for name in ("llama-3.2-9b", "a/b/c", "", "../model", "a/b:c/d"):
         with pytest.raises(CheckpointMissing, match="owner/name"):
             repository_name(name)
 
@@ -134,7 +138,7 @@ def test_a_later_call_goes_on_where_the_first_stopped(
     fetch: Fetch, models: Path, state: HubState
 ) -> None:
     state.cuts = [10**9, 10**9, *([400_000] + [0] * 10)]
-    with pytest.raises(ServerUnreachable, match="is kept"):
+    with pytest.raises(HubUnreachable, match="is kept"):
         fetch()
     assert installed(models) == []
     part = models / ".partial/tiny--Model/model-00001-of-00002.safetensors.part"
@@ -160,7 +164,7 @@ def test_a_busy_server_is_asked_again(fetch: Fetch, state: HubState) -> None:
 
 def test_a_server_that_stays_busy_is_given_up(fetch: Fetch, state: HubState) -> None:
     state.statuses = [503] * 50
-    with pytest.raises(ServerUnreachable, match=r"cannot serve tiny/Model now \(503\)"):
+    with pytest.raises(HubUnreachable, match=r"cannot serve tiny/Model now \(503\)"):
         fetch()
     assert len(state.statuses) == 45
 
@@ -169,7 +173,7 @@ def test_a_server_that_stays_busy_is_given_up(fetch: Fetch, state: HubState) -> 
 def test_wrong_bytes_are_refused(name: str, fetch: Fetch, models: Path, state: HubState) -> None:
     right = state.files[name]
     state.wrong[name] = b"X" + right[1:]
-    with pytest.raises(CheckpointBroken, match=f"{name} of tiny/Model arrived damaged"):
+    with pytest.raises(DownloadDamaged, match=f"{name} of tiny/Model arrived damaged"):
         fetch()
     assert installed(models) == []
     assert not (models / f".partial/tiny--Model/{name}").exists()
@@ -201,11 +205,11 @@ def test_a_gated_model_asks_for_a_token(fetch: Fetch, state: HubState, endpoint:
 
 def test_a_private_or_absent_repository_is_said(fetch: Fetch, state: HubState) -> None:
     state.token = "hf_right"
-    with pytest.raises(CheckpointMissing, match=r"shows no tiny/Model to you \(401\)"):
+    with pytest.raises(RepositoryHidden, match=r"shows no tiny/Model to you \(401\)"):
         fetch()
-    with pytest.raises(CheckpointMissing, match=r"shows no tiny/Other to you \(404\)"):
+    with pytest.raises(RepositoryHidden, match=r"shows no tiny/Other to you \(404\)"):
         fetch("tiny/Other")
-    with pytest.raises(CheckpointMissing, match="not the name of a repository"):
+    with pytest.raises(RepositoryHidden, match="not the name of a repository"):
         fetch("tiny/-bad..name-")
 
 
@@ -214,6 +218,65 @@ def test_a_repository_of_pickles_is_refused(fetch: Fetch, state: HubState) -> No
         del state.files[name]
     with pytest.raises(CheckpointUnsafe, match="only pickles"):
         fetch()
+
+
+GGUF = {
+    "Tiny-Q4_K_M.gguf": b"GGUF" + WEIGHTS[:1000],
+    "Tiny-Q8_0/Tiny-Q8_0-00001-of-00002.gguf": b"GGUF" + WEIGHTS[:1500],
+    "Tiny-Q8_0/Tiny-Q8_0-00002-of-00002.gguf": b"GGUF" + WEIGHTS[:500],
+    "Tiny-IQ2_XXS.gguf": b"GGUF",
+    "mmproj-F16.gguf": b"GGUF",
+    "README.md": b"about it",
+}
+
+
+def test_one_quantization_of_many_is_chosen_fetched_and_listed(
+    fetch: Fetch, models: Path, state: HubState
+) -> None:
+    state.files, state.large = dict(GGUF), {name for name in GGUF if name.endswith(".gguf")}
+    for unknown in ("", ":Q2_K"):
+        with pytest.raises(QuantizationUnchosen, match="Name one behind a colon") as caught:
+            fetch(f"tiny/Model{unknown}")
+        assert caught.value.choices == (("Q4_K_M", 1004), ("Q8_0", 2008))  # IQ2 is not read
+    assert fetch("tiny/Model:q8_0") == models / "tiny/Model/Tiny-Q8_0-00001-of-00002.gguf"
+    assert fetch("tiny/Model:Q4_K_M").read_bytes() == GGUF["Tiny-Q4_K_M.gguf"]
+    names = ["tiny/model/tiny-q4_k_m", "tiny/model/tiny-q8_0-00001-of-00002"]
+    assert [name for name, _ in installed(models)] == names  # a part is no model of its own
+    assert resolve(names[0], models=models) == models / "tiny/Model/Tiny-Q4_K_M.gguf"
+    assert not (models / ".partial").exists()
+    state.requests.clear()
+    fetch("tiny/Model:Q8_0")
+    assert state.file_requests == []  # it is there
+
+
+def test_a_quantization_is_taken_up_where_it_stopped(
+    fetch: Fetch, models: Path, state: HubState
+) -> None:
+    state.files, state.large = {"Tiny-Q8_0.gguf": WEIGHTS}, {"Tiny-Q8_0.gguf"}
+    state.cuts = [400_000, *([0] * 10)]
+    with pytest.raises(HubUnreachable):
+        fetch("tiny/Model:Q8_0")
+    [(name, kept)] = unfinished(models)
+    assert name == "tiny/Model:Q8_0" and 0 < kept <= 400_000
+    state.cuts.clear()
+    state.requests.clear()
+    assert fetch(name).read_bytes() == WEIGHTS
+    assert state.file_requests == [("Tiny-Q8_0.gguf", f"bytes={kept}-")]
+    assert unfinished(models) == []
+    assert fetch("tiny/Model").read_bytes() == WEIGHTS  # the only one needs no name
+
+
+def test_an_etag_of_another_content_is_refused_before_its_bytes(
+    fetch: Fetch, models: Path, state: HubState
+) -> None:
+    name = "model-00002-of-00002.safetensors"
+    state.etags[name] = "0" * 64
+    with pytest.raises(DownloadDamaged, match="announces another"):
+        fetch()
+    assert [each for each, _ in state.file_requests].count(name) == 1  # not asked for again
+    assert not (models / f".partial/tiny--Model/{name}.part").exists()
+    state.etags.clear()
+    check(fetch())
 
 
 def test_a_repository_without_a_config_is_refused(fetch: Fetch, state: HubState) -> None:
@@ -250,7 +313,7 @@ def test_cancel_stops_in_the_middle_and_keeps_what_came(
 
 def test_discard_removes_what_is_unfinished(fetch: Fetch, models: Path, state: HubState) -> None:
     state.statuses = [200, 503, 503, 503, 503, 503]
-    with pytest.raises(ServerUnreachable):
+    with pytest.raises(HubUnreachable):
         fetch()
     discard("tiny/Model", models)
     assert not (models / ".partial/tiny--Model").exists()
@@ -261,7 +324,7 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**12, 0, 10**8))
-    with pytest.raises(CheckpointMissing, match=r"needs 0.3 GB, the disk .* has 0.1 GB"):
+    with pytest.raises(DiskRefused, match=r"needs 0.3 GB, the disk .* has 0.1 GB"):
         fetch()
     assert state.file_requests == []
 
@@ -269,18 +332,16 @@ def test_too_small_a_disk_is_said_before_anything_is_fetched(
 def test_a_disk_that_fills_up_keeps_what_is_there(
     fetch: Fetch, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from engine.download import _Meter
+    add = Meter.add
 
-    add = _Meter.add
-
-    def full(self: _Meter, num_bytes: int) -> None:
+    def full(self: Meter, num_bytes: int) -> None:
         add(self, num_bytes)
         if self._arrived > 500_000:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_Meter, "add", full)
-        with pytest.raises(CheckpointMissing, match="is full. Make room and try again"):
+        patch.setattr(Meter, "add", full)
+        with pytest.raises(DiskRefused, match="is full. Make room and try again"):
             fetch()
     assert list((models / ".partial/tiny--Model").glob("*.part"))
     check(fetch())
@@ -289,16 +350,16 @@ def test_a_disk_that_fills_up_keeps_what_is_there(
 def test_a_folder_that_cannot_be_written_is_said(fetch: Fetch, models: Path) -> None:
     models.parent.mkdir(exist_ok=True)
     models.write_text("a file, not a folder")
-    with pytest.raises(CheckpointMissing, match="cannot be written"):
+    with pytest.raises(DiskRefused, match="cannot be written"):
         fetch()
 
 
 def test_no_network_is_said(models: Path, endpoint: str) -> None:
     hub = Hub(endpoint="http://127.0.0.1:9")
-    with pytest.raises(ServerUnreachable, match="does not answer"):
+    with pytest.raises(HubUnreachable, match="does not answer"):
         download(hub, "tiny/Model", models, cancel=Event())
 
 
 def test_offline_is_said(models: Path) -> None:
-    with pytest.raises(ServerUnreachable, match="HF_HUB_OFFLINE"):
+    with pytest.raises(HubUnreachable, match="HF_HUB_OFFLINE"):
         download(Hub(endpoint="http://127.0.0.1:9"), "tiny/Model", models, cancel=Event())

@@ -220,7 +220,8 @@ def test_download_fetches_and_names_the_folder(
     captured = capsys.readouterr()
     assert captured.out == f"{tmp_path / 'models' / 'tiny/Model'}\n"
     if as_json:
-        last = json.loads(captured.err.splitlines()[-1])
+        last, end = map(json.loads, captured.err.splitlines()[-2:])
+        assert end == {"path": str(tmp_path / "models" / "tiny/Model")}
         assert last["num_done_bytes"] == last["num_total_bytes"] == 300_002
     else:
         assert "0.00 of 0.00 GB" in captured.err
