@@ -1,15 +1,33 @@
-"""The engine's answer, asked for while the guard still judges the prompt."""
+"""What a turn asks for before it needs it: the guard's verdict, and the engine's answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from threading import Event
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from threading import Event, Thread
+from typing import TypeVar
 
 from app.context import Fitted, fit, own_ids, reserved, with_draft
 from app.draft import Draft
 from app.task import Means, Task, cache_scope
 from engine.base import Chunk, Engine, Prompt
 from storage.store import Store
+
+T = TypeVar("T")
+
+
+def beside(work: Callable[[], T]) -> Future[T]:
+    """Begin `work` on a thread of its own."""
+    found: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            found.set_result(work())
+        except BaseException as error:  # it is raised where the result is asked for
+            found.set_exception(error)
+
+    Thread(target=run, name="beside", daemon=True).start()
+    return found
 
 
 class Ahead:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import Future
 from threading import Event
 from typing import TypeVar
 
-from app.ahead import Ahead
+from app.ahead import Ahead, beside
 from app.draft import Draft, generation, status_of
 from app.judging import code_decision, judged_prompt, judged_reply
 from app.parts import Part, PartCancelled
 from app.task import Begun, Means, Step, Task
 from engine.base import Chunk, EngineInfo
-from safety.base import Guard
+from safety.base import Guard, Verdict
 from safety.gate import Gate, Release
 from safety.policy import Decision
 from storage.records import Status
@@ -43,8 +44,10 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
     error_code = ""
     try:
         guard = yield from _awaited(means.guard, cancel)
+        # The guard first: where both compute on one device, an answer that decodes is not held up.
+        verdict = beside(lambda: guard.judge(task.turn.prompt.content))
         ahead = Ahead(task, means, draft, cancel)
-        if (yield from _refused(task, means.store, guard)):
+        if (yield from _refused(task, means.store, verdict)):
             ahead.close()
             status = "blocked"
         else:
@@ -78,12 +81,12 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
     yield Step("ended", num_new=len(draft.ids), status=status, error_code=error_code)
 
 
-def _refused(task: Task, store: Store, guard: Guard) -> Generator[Step, None, bool]:
-    """Judge the prompt and record the verdict; true if the policy refuses it."""
+def _refused(task: Task, store: Store, verdict: Future[Verdict]) -> Generator[Step, None, bool]:
+    """Wait for the verdict on the prompt and record it; true if the policy refuses it."""
     yield Step("judging")
     prompt = task.turn.prompt
     policy = task.judged_by
-    decision = policy.decide(guard.judge(prompt.content), "prompt")
+    decision = policy.decide(verdict.result(), "prompt")
     refused = judged_prompt(
         store, prompt.id, prompt.content, decision, policy, override=task.override
     )

@@ -15,11 +15,11 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from safety.base import Guard, GuardBroken, GuardError, NextToken
-from safety.benchmark import figures, grouped, judge_all, table
+from safety.benchmark import figures, grouped, judge_all, table, under
 from safety.built_in import BUNDLED, load_built_in
 from safety.choice import load_chosen
 from safety.datasets import read_folder
@@ -50,10 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m safety", description="Judge texts with the built-in guard."
+        prog="python -m safety", description="Judge texts, measure guards."
     )
     parser.add_argument("command", choices=("judge", "benchmark"))
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="labelled texts")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="labelled texts, or the folder"
+    )
     parser.add_argument("--guard", type=Path, default=BUNDLED, help="a folder with a guard")
     parser.add_argument("--policy", choices=tuple(PRESETS), default="owner")
     parser.add_argument("--compare", metavar="OTHER", help="a guard or a policy")
@@ -68,8 +70,8 @@ def _benchmark(guard: Guard, args: argparse.Namespace) -> None:
     policy: Policy = PRESETS[args.policy]
     runs = [_run(guard, policy, probes)]
     if args.compare in PRESETS:
-        fresh = load_built_in(args.guard)  # the first one remembers these texts
-        runs.append(_run(fresh, PRESETS[args.compare], probes))
+        other = PRESETS[args.compare]
+        runs.append(replace(runs[0], policy=other.name, judged=under(runs[0].judged, other)))
     elif args.compare:
         runs.append(_run(load_chosen(args.compare, read=_no_reader), policy, probes))
     if args.html:

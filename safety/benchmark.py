@@ -1,4 +1,4 @@
-"""How well a guard judges labelled texts: catch rate, false alarms, AUROC, calibration, latency.
+"""How well a guard judges labelled texts: catch rate, false alarms, AUPRC, calibration, latency.
 
 Reads probes (`safety/probes/*.jsonl`) and the same layout from anywhere else. Figures are exact
 for the given texts; nothing is sampled, and nothing leaves the machine.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
-from safety.base import Guard, Side
-from safety.policy import Policy
+from safety.base import Guard, Side, Verdict
+from safety.policy import Decision, Policy
 from safety.probes import Probe
 
 
@@ -21,11 +21,19 @@ class Judged:
     """A probe with what the guard and the policy made of it."""
 
     probe: Probe
-    score: float
-    blocked: bool
-    category: str
-    failed: str
+    verdict: Verdict
+    decision: Decision
     seconds: float
+
+    @property
+    def score(self) -> float:
+        """P(unsafe)."""
+        return self.verdict.score
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the policy stops it."""
+        return self.decision.blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +47,34 @@ class Figures:
     auroc: float | None
     average_precision: float | None
     f1: float | None
+    attack_success: float | None  # share of the attacks that nothing stopped
     calibration_error: float | None
     num_failed: int
     median_milliseconds: float
+    p95_milliseconds: float
 
 
 def judge_all(guard: Guard, policy: Policy, probes: Iterable[Probe]) -> list[Judged]:
     """Judge every probe in turn. Blocks."""
     judged = []
     for probe in probes:
-        side: Side = "reply" if probe.is_reply else "prompt"
         started = time.perf_counter()
         if probe.is_reply:
             verdict = guard.judge(probe.prompt, probe.text)
         else:
             verdict = guard.judge(probe.text)
         seconds = time.perf_counter() - started
-        decision = policy.decide(verdict, side)
-        judged.append(
-            Judged(
-                probe, verdict.score, decision.blocks, decision.category, decision.failed, seconds
-            )
-        )
+        judged.append(Judged(probe, verdict, policy.decide(verdict, _side(probe)), seconds))
     return judged
+
+
+def under(judged: Iterable[Judged], policy: Policy) -> list[Judged]:
+    """The same judgements as another policy decides them. Judges nothing anew."""
+    return [replace(one, decision=policy.decide(one.verdict, _side(one.probe))) for one in judged]
+
+
+def _side(probe: Probe) -> Side:
+    return "reply" if probe.is_reply else "prompt"
 
 
 def figures(judged: Sequence[Judged]) -> Figures:
@@ -71,6 +84,7 @@ def figures(judged: Sequence[Judged]) -> Figures:
     labels = [j.probe.unsafe for j in judged]
     scores = [j.score for j in judged]
     both = bool(safe and unsafe)
+    attacks = [j for j in judged if j.probe.is_attack]
     hits = sum(j.blocked for j in unsafe)
     alarms = sum(j.blocked for j in safe)
     return Figures(
@@ -81,9 +95,11 @@ def figures(judged: Sequence[Judged]) -> Figures:
         auroc=auroc(labels, scores) if both else None,
         average_precision=average_precision(labels, scores) if both else None,
         f1=2 * hits / (hits + alarms + len(unsafe)) if unsafe else None,
+        attack_success=sum(not j.blocked for j in attacks) / len(attacks) if attacks else None,
         calibration_error=calibration_error(labels, scores),
-        num_failed=sum(bool(j.failed) for j in judged),
+        num_failed=sum(bool(j.decision.failed) for j in judged),
         median_milliseconds=1000 * median(j.seconds for j in judged),
+        p95_milliseconds=1000 * sorted(j.seconds for j in judged)[int(0.95 * (len(judged) - 1))],
     )
 
 
@@ -141,18 +157,22 @@ def calibration_error(labels: Sequence[bool], scores: Sequence[float], num_bins:
 
 
 def table(groups: Mapping[str, Sequence[Judged]]) -> str:
-    """A plain text table, one group a line."""
-    columns = ("group", "safe", "flagged", "unsafe", "caught", "AUROC", "ms")
-    lines = ["{:28} {:>5} {:>8} {:>6} {:>7} {:>6} {:>7}".format(*columns)]
+    """A plain text table, one group a line; `passed` are attacks that nothing stopped."""
+    columns = ("group", "safe", "flagged", "unsafe", "caught", "AUROC", "AUPRC", "passed", "ms")
+    lines = ["{:40} {:>5} {:>8} {:>6} {:>7} {:>6} {:>6} {:>7} {:>7}".format(*columns)]
     for name, judged in groups.items():
         f = figures(judged)
         lines.append(
-            f"{name:28} {f.num_safe:5} {_percent(f.false_alarms):>8} {f.num_unsafe:6} "
-            f"{_percent(f.caught):>7} {'' if f.auroc is None else f'{f.auroc:.3f}':>6} "
-            f"{f.median_milliseconds:7.2f}"
+            f"{name:40} {f.num_safe:5} {_percent(f.false_alarms):>8} {f.num_unsafe:6} "
+            f"{_percent(f.caught):>7} {_number(f.auroc):>6} {_number(f.average_precision):>6} "
+            f"{_percent(f.attack_success):>7} {f.median_milliseconds:7.2f}"
         )
     return "\n".join(lines)
 
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

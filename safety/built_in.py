@@ -8,10 +8,11 @@ from pathlib import Path
 from safety.base import Guard, Verdict
 from safety.classifier import load_guard
 from safety.injection import InjectionGuard
-from safety.panel import Panel, Run
+from safety.panel import Panel
 from safety.private_data import PrivateDataGuard
 from safety.probes import prove
 from safety.rules import RuleGuard
+from safety.together import Run, at_once
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "models" / "corral-guard"
 
@@ -36,18 +37,17 @@ class Rules:
         return Verdict(max(v.score for v in verdicts), scores, self.name, self.version, seconds)
 
 
-def load_parts(folder: Path = BUNDLED) -> tuple[Guard, Guard]:
+def load_parts(folder: Path = BUNDLED, run: Run = at_once) -> tuple[Guard, Guard]:
     """The classifier in `folder`, and the fixed rules that stand beside every guard."""
-    return load_guard(folder), Rules()
+    return load_guard(folder, run), Rules()
 
 
-def load_built_in(folder: Path = BUNDLED, run: Run | None = None) -> Guard:
+def load_built_in(folder: Path = BUNDLED) -> Guard:
     """The built-in guard, after it has judged a few plain texts rightly.
 
-    `run` reaches the compute thread, as for `Panel`. Blocks for a second or a few. Raises
-    `GuardMissing` or `GuardBroken`; without a guard nothing may be answered.
+    Blocks for a second or a few. Raises `GuardMissing` or `GuardBroken`; without a guard nothing
+    may be answered.
     """
-    classifier, rules = load_parts(folder)
-    panel = Panel([classifier, rules], run)
+    panel = Panel(load_parts(folder))
     prove(panel)
     return panel

@@ -18,11 +18,12 @@ from safety.base import Guard, GuardBroken, GuardMissing, NextToken
 from safety.built_in import BUNDLED, load_parts
 from safety.categories import OwnCategory
 from safety.llama_guard import FORMATS, Format, LlamaGuard, Version, with_own
-from safety.panel import Combine, Panel, Run
+from safety.panel import Combine, Panel
 from safety.probes import Probe, known_probes, prove
 from safety.qwen_guard import QwenGuard
 from safety.remote_guard import RemoteGuard
 from safety.sequence_guard import Labels, SequenceGuard
+from safety.together import Run, at_once
 
 BUILT_IN = "built-in"
 _JUDGES_SECONDS = 60.0  # a large guard on a processor that is busy with an answer
@@ -41,7 +42,7 @@ def load_chosen(
     chosen: str,
     *,
     read: Callable[[Path], NextToken],
-    run: Run | None = None,
+    run: Run = at_once,
     combine: Combine = "any",
     own: Sequence[OwnCategory] = (),
     key: str = "",
@@ -52,21 +53,25 @@ def load_chosen(
     `read` opens a language model that a generative guard asks; `run` reaches the compute thread;
     `key` is for a server. Raises `GuardError`: then nothing may be answered.
     """
-    classifier, rules = load_parts(folder)
+    classifier, rules = load_parts(folder, run)
     if chosen == BUILT_IN:
-        panel = Panel([classifier, rules], run)
+        panel = Panel([classifier, rules])
         prove(panel)
         return panel
-    guard = _open(chosen, read, own, key)
+    guard = _open(chosen, read, own, key, run)
     prove(guard, _probes_for(guard))
-    both = Panel([classifier, guard], run, combine=combine, timeout_seconds=_JUDGES_SECONDS)
+    both = Panel([classifier, guard], combine=combine, timeout_seconds=_JUDGES_SECONDS)
     panel = Panel([both, rules], timeout_seconds=2 * _JUDGES_SECONDS)
     prove(panel)
     return panel
 
 
 def _open(
-    chosen: str, read: Callable[[Path], NextToken], own: Sequence[OwnCategory], key: str
+    chosen: str,
+    read: Callable[[Path], NextToken],
+    own: Sequence[OwnCategory],
+    key: str,
+    run: Run,
 ) -> Guard:
     if chosen.startswith(("http://", "https://")):
         return RemoteGuard(chosen, key=key)
@@ -74,7 +79,7 @@ def _open(
     config = _config(folder)
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith("ForSequenceClassification"):
-        return SequenceGuard.load(folder, labels_of(config), name=folder.name)
+        return SequenceGuard.load(folder, labels_of(config), name=folder.name, run=run)
     version = str(config.get("_name_or_path") or folder.name)
     if str(config.get("model_type", "")).startswith("qwen3"):
         return QwenGuard(read(folder), name=folder.name, version=version)

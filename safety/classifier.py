@@ -19,16 +19,17 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from safety.base import Guard, GuardBroken, GuardMissing, Side, Verdict
+from safety.base import Guard, GuardBroken, GuardMissing, Verdict
 from safety.categories import CATEGORIES, HAZARDS
 from safety.ngram_model import NgramConfig, NgramModel, Scores
+from safety.together import Run, at_once
 
 FORMAT = 2
 _PIECE = 600  # characters that the encoder reads at once; a window is two pieces
@@ -40,8 +41,8 @@ _REMEMBERED = 1024  # pieces and windows: about eight long replies
 class Scorer(Protocol):
     """A model behind the guard."""
 
-    def score(self, text: str, asked: str, *, is_reply: bool) -> Scores:
-        """Judge `text`; `asked` is the prompt that a reply answers, else empty."""
+    def score(self, texts: Sequence[str], asked: str, *, is_reply: bool) -> Sequence[Scores]:
+        """Judge each of `texts`; `asked` is the prompt that a reply answers, else empty."""
         ...
 
 
@@ -103,9 +104,6 @@ class BundledGuard:
         self._config = config
         self._ngrams = ngrams
         self._encoder = encoder
-        # By torch, see `Panel`; replies are read by n-grams alone.
-        sides: tuple[Side, ...] = ("prompt",)
-        self.computes: Collection[Side] = sides if encoder is not None else ()
         self._remembered: OrderedDict[Hashable, Scores] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -134,32 +132,33 @@ class BundledGuard:
         self, text: str, asked: str, *, is_reply: bool
     ) -> list[tuple[Scores, Scores | None]]:
         """What the models say of each window; the encoder reads English prompts alone."""
-        reads = None if is_reply or is_chinese(text) else self._encoder
         pieces = [text[at : at + _PIECE] for at in range(0, max(1, len(text)), _PIECE)]
-        read: list[Scores | None] = [
-            self._score("encoder", reads, piece, asked, is_reply) if reads else None
-            for piece in pieces
-        ]
-        windows = []
-        for index in range(max(1, len(pieces) - 1)):
-            window = "".join(pieces[index : index + 2])
-            counted = self._score("ngrams", self._ngrams, window, asked, is_reply)
-            both = [one for one in read[index : index + 2] if one]
-            windows.append((counted, max(both, key=lambda s: s.unsafe) if both else None))
-        return windows
+        windows = ["".join(pieces[at : at + 2]) for at in range(max(1, len(pieces) - 1))]
+        counted = self._score(self._ngrams, windows, asked, is_reply)
+        if self._encoder is None or is_reply or is_chinese(text):
+            return [(one, None) for one in counted]
+        read = self._score(self._encoder, pieces, asked, is_reply)
+        worst = [max(read[at : at + 2], key=lambda s: s.unsafe) for at in range(len(windows))]
+        return list(zip(counted, worst, strict=True))
 
-    def _score(self, kind: str, scorer: Scorer, text: str, asked: str, is_reply: bool) -> Scores:
-        key = (kind, text, asked, is_reply)
+    def _score(
+        self, scorer: Scorer, texts: Sequence[str], asked: str, is_reply: bool
+    ) -> list[Scores]:
+        """What `scorer` says of each text; what it said of one before is remembered."""
+        keys = [(id(scorer), text, asked, is_reply) for text in texts]
         with self._lock:
-            if (known := self._remembered.get(key)) is not None:
+            known = {key: self._remembered[key] for key in keys if key in self._remembered}
+            for key in known:
                 self._remembered.move_to_end(key)
-                return known
-        scores = scorer.score(text, asked, is_reply=is_reply)
+        if not (missing := [key for key in dict.fromkeys(keys) if key not in known]):
+            return [known[key] for key in keys]
+        found = scorer.score([key[1] for key in missing], asked, is_reply=is_reply)
+        known.update(zip(missing, found, strict=True))
         with self._lock:
-            self._remembered[key] = scores
+            self._remembered.update((key, known[key]) for key in missing)
             while len(self._remembered) > _REMEMBERED:
                 self._remembered.popitem(last=False)
-        return scores
+        return [known[key] for key in keys]
 
 
 def is_chinese(text: str) -> bool:
@@ -173,10 +172,11 @@ def kind_of(text: str, *, is_reply: bool) -> str:
     return f"{'zh' if is_chinese(text) else 'en'} {'reply' if is_reply else 'prompt'}"
 
 
-def load_guard(folder: Path) -> Guard:
+def load_guard(folder: Path, run: Run = at_once) -> Guard:
     """The guard in `folder`, ready to judge. Blocks a second or two; imports torch for an encoder.
 
-    Raises `GuardMissing` if a file is not there and `GuardBroken` if one cannot be read.
+    `run` brings what torch computes to the device's own thread. Raises `GuardMissing` if a file is
+    not there and `GuardBroken` if one cannot be read.
     """
     from safetensors.numpy import load_file
 
@@ -188,7 +188,9 @@ def load_guard(folder: Path) -> Guard:
     if config.encoder is not None:
         from safety.encoder_model import EncoderModel
 
-        encoder = EncoderModel.load(folder, config.encoder, num_categories=len(config.categories))
+        encoder = EncoderModel.load(
+            folder, config.encoder, num_categories=len(config.categories), run=run
+        )
     return BundledGuard(config, ngrams, encoder)
 
 

@@ -94,8 +94,15 @@ def _moderation(path: Path) -> Iterator[Probe]:
 def _injections(path: Path) -> Iterator[Probe]:
     """Attacks on a system prompt. Each stands in the user's own message, as the set has it."""
     for row in json.loads(path.read_text(encoding="utf-8")):
-        variant = str(row.get("injection_variant") or "injection")
-        yield Probe(str(row["user_input"]), True, f"prompt injection {variant}")
+        variant = str(row.get("injection_variant") or "other").replace("_", " ")
+        yield Probe(
+            str(row["user_input"]),
+            True,
+            f"prompt injection: {variant}",
+            is_attack=True,
+            system_prompt=str(row.get("test_case_prompt") or ""),
+            question=str(row.get("judge_question") or ""),
+        )
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -1,7 +1,8 @@
 """A small BERT-shaped encoder with int8 weights: the part of the bundled guard that reads meaning.
 
 `Encoder` is the module as it is trained; for judging, its linear layers are `Int8Linear`, which
-multiply int8 by int8 where the processor does that well. One sequence at a time, no padding.
+multiply int8 by int8 where the processor does that well. Padding is masked out; activations are
+rounded row by row, so that a text is judged alike alone and beside others.
 
 Letters: B batch, T tokens, D width, H heads, F feed-forward width.
 Shape of the model: Devlin et al., BERT (2019), post-norm; weights begin as all-MiniLM-L6-v2.
@@ -138,9 +139,11 @@ class Encoder(nn.Module):
         pooled = F.dropout(pooled, 0.1, self.training)
         return self.unsafe(pooled)[:, 0], self.category(pooled), self.advice(pooled)[:, 0]
 
-    def forward(self, ids: Tensor, segments: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits of unsafe (B,), categories (B, C) and S6 (B,) for sequences without padding."""
+    def forward(
+        self, ids: Tensor, segments: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits of unsafe (B,), categories (B, C) and S6 (B,); `mask` as in `Layer`."""
         x = self.embed(ids, segments)
         for layer in self.layers:
-            x = layer(x)
-        return self.head(x)
+            x = layer(x, mask)
+        return self.head(x, mask)

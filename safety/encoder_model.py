@@ -1,4 +1,4 @@
-"""The encoder as the guard uses it: int8 weights from safetensors, one text at a time.
+"""The encoder as the guard uses it: int8 weights from safetensors, waiting texts in one pass.
 
 This module imports torch, so `classifier` imports it only for a guard that has an encoder. Errors
 are `GuardMissing` and `GuardBroken`, like those of every guard's files.
@@ -6,7 +6,7 @@ are `GuardMissing` and `GuardBroken`, like those of every guard's files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +19,33 @@ from torch import Tensor
 from safety.base import GuardBroken, GuardMissing
 from safety.encoder import Encoder, EncoderConfig, Int8Linear
 from safety.ngram_model import Scores
+from safety.together import MAX_BATCH, Run, Together, at_once
 
 MAX_PROMPT, MAX_TEXT = 32, 160  # tokens; a piece of 600 English characters has about 140
+Tokens = tuple[list[int], list[int]]  # ids, and for each the segment it stands in
 
 
 class EncoderModel:
-    """Encoder and tokenizer. Safe to call from several threads."""
+    """Encoder and tokenizer. Safe to call from several threads; `run` brings it to the device."""
 
-    def __init__(self, net: Encoder, tokenizer: Tokenizer) -> None:
+    def __init__(self, net: Encoder, tokenizer: Tokenizer, run: Run = at_once) -> None:
         self._net = net.eval()
+        self._together: Together[Tokens, Scores] = Together(self._forward, run, most=MAX_BATCH)
         self._tokenizer = tokenizer
         self._cls = _special(tokenizer, "[CLS]")
         self._sep = _special(tokenizer, "[SEP]")
 
     @classmethod
-    def load(cls, folder: Path, fields: Mapping[str, Any], *, num_categories: int) -> EncoderModel:
+    def load(
+        cls, folder: Path, fields: Mapping[str, Any], *, num_categories: int, run: Run = at_once
+    ) -> EncoderModel:
         """Read `encoder.safetensors` and `tokenizer.json`, strictly."""
         try:
             config = EncoderConfig(**{**fields, "num_categories": num_categories})
             net = Encoder(config, Int8Linear)
             net.load_state_dict(unpacked(load_file(folder / "encoder.safetensors")))
             text = (folder / "tokenizer.json").read_text(encoding="utf-8")
-            return cls(net, Tokenizer.from_str(text))
+            return cls(net, Tokenizer.from_str(text), run)
         except FileNotFoundError as error:
             raise GuardMissing(
                 f"A file of the guard in {folder} is missing; install Corral again."
@@ -50,15 +55,30 @@ class EncoderModel:
                 f"The encoder in {folder} cannot be read; install Corral again."
             ) from error
 
-    def score(self, text: str, asked: str, *, is_reply: bool) -> Scores:
-        """Judge one piece of text. Logits as numbers."""
-        ids, segments = self.tokens(text, asked, is_reply=is_reply)
-        with torch.inference_mode():
-            unsafe, categories, advice = self._net(torch.tensor([ids]), torch.tensor([segments]))
-        shares = np.asarray(categories[0].tolist(), np.float32)
-        return Scores(float(unsafe[0]), float(advice[0]), shares)
+    def score(self, texts: Sequence[str], asked: str, *, is_reply: bool) -> list[Scores]:
+        """Judge pieces of text, maybe in one pass with those of others. Logits as numbers."""
+        return self._together.ask([self.tokens(text, asked, is_reply=is_reply) for text in texts])
 
-    def tokens(self, text: str, asked: str, *, is_reply: bool) -> tuple[list[int], list[int]]:
+    def _forward(self, batch: Sequence[Tokens]) -> list[Scores]:
+        """One pass over texts of any lengths: the shorter ones are padded."""
+        lengths = [len(ids) for ids, _ in batch]
+        ids = torch.zeros(len(batch), max(lengths), dtype=torch.long)  # (B, T)
+        segments = torch.zeros_like(ids)
+        for row, (some_ids, some_segments) in enumerate(batch):
+            ids[row, : lengths[row]] = torch.tensor(some_ids)
+            segments[row, : lengths[row]] = torch.tensor(some_segments)
+        mask = None
+        if min(lengths) < max(lengths):
+            present = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]  # (B, T)
+            mask = present[:, None, None, :]
+        with torch.inference_mode():
+            unsafe, categories, advice = self._net(ids, segments, mask)
+        shares = np.asarray(categories.tolist(), np.float32)  # (B, C)
+        return [
+            Scores(float(unsafe[row]), float(advice[row]), shares[row]) for row in range(len(batch))
+        ]
+
+    def tokens(self, text: str, asked: str, *, is_reply: bool) -> Tokens:
         """`[CLS] text [SEP]`, or `[CLS] prompt [SEP] reply [SEP]` with 1 where the reply stands."""
         ids = [self._cls]
         if is_reply:

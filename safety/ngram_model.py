@@ -10,7 +10,7 @@ Letters: N buckets, D width of a vector, H width of the layer, C categories.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,12 +64,21 @@ class NgramModel:
         self._category_bias = _floats(tensors, "category.bias", (c,))
         self._advice = _floats(tensors, "advice.weight", (1, h))
         self._advice_bias = _floats(tensors, "advice.bias", (1,))
+        self._asked: tuple[str, Array] = ("", self._bags(""))  # the newest prompt and its bags
 
-    def score(self, text: str, asked: str, *, is_reply: bool) -> Scores:
-        """Judge `text`; `asked` is the prompt that a reply answers, else empty."""
+    def score(self, texts: Sequence[str], asked: str, *, is_reply: bool) -> list[Scores]:
+        """Judge each of `texts`; `asked` is the prompt that a reply answers, else empty."""
+        known, beside = self._asked
+        if known != asked:  # a reply is judged many times beside the same prompt
+            beside = self._bags(asked)
+            self._asked = (asked, beside)
+        return [self._scores(self._bags(text), beside, is_reply=is_reply) for text in texts]
+
+    def _scores(self, bags: Array, asked: Array, *, is_reply: bool) -> Scores:
+        """The scores of a text by its own bags and those of the prompt, each (2D,)."""
         role = np.array([1.0, 0.0] if is_reply else [0.0, 1.0], np.float32)
-        bags = np.concatenate((self._bags(text), self._bags(asked), role))  # (4D + 2,)
-        hidden = _gelu(self._hidden @ bags + self._hidden_bias)  # (H,)
+        inputs = np.concatenate((bags, asked, role))  # (4D + 2,)
+        hidden = _gelu(self._hidden @ inputs + self._hidden_bias)  # (H,)
         unsafe = self._unsafe @ hidden + self._unsafe_bias
         advice = self._advice @ hidden + self._advice_bias
         categories = self._category @ hidden + self._category_bias

@@ -2,8 +2,6 @@
 
 Each judgement of each guard runs on a thread of its own under a time limit, so that a guard which
 hangs, raises or answers nonsense ends in a failed verdict that says why; a policy blocks that.
-`run` is how work reaches the device's compute thread (`LocalEngine.aside`): a guard that
-`computes` a side of the talk is asked there, all others on the judgement's own thread.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from safety.base import Guard, Side, Verdict
+from safety.base import Guard, Verdict
 from safety.categories import is_category
 
 Combine = Literal["any", "weighted", "cascade"]
-Run = Callable[[Callable[[], Verdict]], Verdict]
 
 _MAX_STUCK = 2  # judgements of one guard that may hang before it is not asked any more
 
@@ -39,7 +36,6 @@ class Panel:
     def __init__(
         self,
         guards: Sequence[Guard],
-        run: Run | None = None,
         *,
         combine: Combine = "any",
         weights: Mapping[str, float] | None = None,
@@ -51,7 +47,6 @@ class Panel:
         self.guards = tuple(guards)
         self.name = "+".join(guard.name for guard in guards)
         self.version = "+".join(guard.version for guard in guards)
-        self._run = run
         self._combine = combine
         self._weights = dict(weights or {})
         self._unsure = unsure
@@ -71,8 +66,6 @@ class Panel:
 
     def _ask(self, index: int, prompt: str, reply: str | None) -> Verdict:
         guard = self.guards[index]
-        side: Side = "prompt" if reply is None else "reply"
-        run = self._run if side in getattr(guard, "computes", ()) else None
         started = time.perf_counter()
         answers: list[Verdict] = []
 
@@ -80,23 +73,17 @@ class Panel:
             seconds = time.perf_counter() - started
             return Verdict.failure(reason, guard=guard.name, version=guard.version, seconds=seconds)
 
-        def answer() -> Verdict:
+        def answer() -> None:
             try:
-                return _checked(guard.judge(prompt, reply), guard)
+                answers.append(_checked(guard.judge(prompt, reply), guard))
             except BaseException as error:
-                return failure(f"{guard.name} stopped with {_named(error)}.")
-
-        def answer_beside() -> None:
-            try:
-                answers.append(run(answer) if run else answer())
-            except BaseException as error:
-                answers.append(failure(f"{guard.name} could not run: {_named(error)}."))
+                answers.append(failure(f"{guard.name} stopped with {_named(error)}."))
 
         stuck = self._stuck[index]
         stuck[:] = [thread for thread in stuck if thread.is_alive()]
         if len(stuck) >= _MAX_STUCK:
             return failure(f"{guard.name} hangs since an earlier text; restart Corral.")
-        thread = threading.Thread(target=answer_beside, name=f"judge-{guard.name}", daemon=True)
+        thread = threading.Thread(target=answer, name=f"judge-{guard.name}", daemon=True)
         thread.start()
         thread.join(self._timeout_seconds)
         if not answers:

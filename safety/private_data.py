@@ -26,6 +26,12 @@ _SECRETS = re.compile(
     r"|\beyJ[A-Za-z0-9_-]{15,}\.eyJ[A-Za-z0-9_-]{15,}\.[A-Za-z0-9_-]{20,}"  # JSON web tokens
     r"|\b[a-z][a-z0-9+]{2,12}://[^\s:@/]{1,64}:[^\s:@/]{4,64}@[\w.-]+"  # a password in an address
 )
+_SECRET_MARKS = (
+    "-----BEGIN", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-",
+    "sk-", "hf_", "xox", "AIza", "k_live_", "eyJ", "://",
+)  # fmt: skip
+"""Each secret holds one of these; plain strings are looked for first because that is fast."""
+_DIGIT = re.compile(r"\d")
 _CARD = re.compile(r"(?<![\d.])(?:\d[ -]?){12,18}\d(?![\d.])")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 _US_NUMBER = re.compile(r"\b(?!000|666|9\d\d)\d{3}-(?!00)\d{2}-(?!0000)\d{4}\b")
@@ -57,18 +63,24 @@ class PrivateDataGuard:
 def found(text: str, *, is_reply: bool = False) -> Mapping[str, float]:
     """Category → certainty of what the rules see in `text`."""
     scores: dict[str, float] = {}
-    if _SECRETS.search(text):
+    if any(mark in text for mark in _SECRET_MARKS) and _SECRETS.search(text):
         scores["secrets"] = 0.95
-    if (
-        any(is_card(m[0]) for m in _CARD.finditer(text))
-        or any(is_iban(m[0]) for m in _IBAN.finditer(text))
-        or any(is_chinese_id(m[0]) for m in _CHINESE_ID.finditer(text))
-        or _US_NUMBER.search(text)
-    ):
+    if _has_number(text) or any(is_iban(m[0]) for m in _IBAN.finditer(text)):
         scores["personal_data"] = 0.9
     if not is_reply and _ATTACKS.search(normalized(text)):
         scores["prompt_injection"] = 0.8
     return scores
+
+
+def _has_number(text: str) -> bool:
+    """Whether a card's, a resident's or a social security number stands in `text`."""
+    if len(_DIGIT.findall(text)) < 9:  # the shortest of them
+        return False
+    return (
+        any(is_card(m[0]) for m in _CARD.finditer(text))
+        or any(is_chinese_id(m[0]) for m in _CHINESE_ID.finditer(text))
+        or _US_NUMBER.search(text) is not None
+    )
 
 
 def is_card(text: str) -> bool:

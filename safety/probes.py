@@ -18,7 +18,12 @@ FOLDER = Path(__file__).parent / "probes"
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One labelled text. `kind` groups probes in reports."""
+    """One labelled text. `kind` groups probes in reports.
+
+    An attack is a prompt that would bend the model or its tools to another will; where the set
+    gives them, `system_prompt` is what it attacks and `question` how to tell from an answer
+    whether it had success.
+    """
 
     text: str
     unsafe: bool
@@ -26,6 +31,9 @@ class Probe:
     language: str = "en"
     prompt: str = ""
     is_reply: bool = False
+    is_attack: bool = False
+    system_prompt: str = ""
+    question: str = ""
 
 
 class ProbesInvalid(ValueError):
@@ -67,7 +75,9 @@ def _cyberseceval(path: Path, text: str) -> Iterator[Probe]:
     try:
         for row in json.loads(text):
             if "is_malicious" not in row:
-                yield Probe(_text(row["mutated_prompt"]), True, "interpreter abuse")
+                kinds = ", ".join(map(str, row.get("attack_type") or ["other"]))
+                kind = f"interpreter abuse: {kinds.lower()}"
+                yield Probe(_text(row["mutated_prompt"]), True, kind, is_attack=True)
             else:
                 yield Probe(_text(row["mutated_prompt"]), False, "false refusals")
     except (ValueError, KeyError, TypeError) as error:

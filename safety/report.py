@@ -6,7 +6,7 @@ Several runs (guards or policies) stand side by side, in the order given.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from safety.benchmark import Figures, Judged, figures, grouped
@@ -20,6 +20,9 @@ _STYLE = (
     "font-variant-numeric:tabular-nums}figure{display:inline-block;margin:12px 24px 12px 0}"
     "figcaption{font-size:13px;color:#6d675b}"
 )
+
+
+_Curve = Callable[[Sequence[Judged]], list[tuple[float, float]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +59,16 @@ def as_html(runs: Sequence[Run]) -> str:
         f"<p><b style='color:{_COLOURS[i % len(_COLOURS)]}'>{_title(run)}</b></p>"
         for i, run in enumerate(runs)
     )
-    plots = _plot("Precision over recall", runs, _precision_recall) + _plot(
-        "Caught over false alarms", runs, _caught_over_alarms
-    )
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Guard benchmark</title>"
-        f"<style>{_STYLE}</style><h1>Guard benchmark</h1>{head}{plots}{_table(runs)}</html>\n"
+        f"<style>{_STYLE}</style><h1>Guard benchmark</h1>{head}{plots(runs)}{_table(runs)}</html>\n"
+    )
+
+
+def plots(runs: Sequence[Run]) -> str:
+    """Two curves of each run, as SVG in figures."""
+    return _plot("Precision over recall", runs, _precision_recall) + _plot(
+        "Caught over false alarms", runs, _caught_over_alarms
     )
 
 
@@ -83,20 +90,23 @@ def _table(runs: Sequence[Run]) -> str:
             colour = _COLOURS[index % len(_COLOURS)]
             values = (
                 one.num_safe, _percent(one.false_alarms), one.num_unsafe, _percent(one.caught),
-                _number(one.auroc), _number(one.average_precision), one.num_failed,
-                f"{one.median_milliseconds:.1f}",
+                _percent(one.attack_success), _number(one.auroc), _number(one.average_precision),
+                one.num_failed, f"{one.median_milliseconds:.1f}", f"{one.p95_milliseconds:.1f}",
             )  # fmt: skip
             shown = "".join(f"<td>{value}</td>" for value in values)
             rows.append(f"<tr style='color:{colour}'><th scope='row'>{label}</th>{shown}</tr>")
-    heads = ("group", "safe", "false alarms", "unsafe", "caught", "AUROC", "AUPRC", "failed", "ms")
+    heads = (
+        "group", "safe", "false alarms", "unsafe", "caught", "attacks passed", "AUROC", "AUPRC",
+        "failed", "ms", "ms, 95 %",
+    )  # fmt: skip
     head = "".join(f"<th scope='col'>{name}</th>" for name in heads)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
-def _plot(title: str, runs: Sequence[Run], curve: object) -> str:
+def _plot(title: str, runs: Sequence[Run], curve: _Curve) -> str:
     lines = []
     for index, run in enumerate(runs):
-        points = curve(run.judged)  # type: ignore[operator]  # one of the two below
+        points = curve(run.judged)
         path = " ".join(f"{x * _SIDE:.1f},{(1 - y) * _SIDE:.1f}" for x, y in points)
         colour = _COLOURS[index % len(_COLOURS)]
         lines.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")

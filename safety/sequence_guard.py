@@ -10,16 +10,19 @@ Long texts are judged in windows of the model's own length that overlap; the wor
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safety.base import GuardBroken, GuardMissing, Verdict
 from safety.categories import CATEGORIES
+from safety.together import MAX_BATCH, Run, Together, at_once
 
 _OVERLAP = 32  # tokens
 _MAX_WINDOWS = 64
+
+_Scored = tuple[float, Mapping[str, float]]  # P(unsafe), and each category's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,10 @@ class Labels:
 class SequenceGuard:
     """A sequence classifier with its label map. Safe to call from several threads."""
 
-    computes = ("prompt", "reply")  # by torch: see `Panel`
-
-    def __init__(self, model: Any, tokenizer: Any, labels: Labels, *, name: str) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, labels: Labels, *, name: str, run: Run = at_once
+    ) -> None:
+        """`run` brings what torch computes to the device's own thread."""
         self.name = name
         self._model = model.eval()
         self._tokenizer = tokenizer
@@ -65,9 +69,16 @@ class SequenceGuard:
         self.version = str(getattr(model.config, "_commit_hash", None) or model.config.model_type)
         limit = int(getattr(model.config, "max_position_embeddings", 512))
         self._window = min(limit, int(getattr(tokenizer, "model_max_length", limit)), 512)
+        # Only an encoder whose padding is known reads several texts in one pass.
+        several = tokenizer.pad_token_id is not None and not model.config.is_decoder
+        self._together: Together[list[int], _Scored] = Together(
+            self._scored, run, most=MAX_BATCH if several else 1
+        )
 
     @classmethod
-    def load(cls, folder: Path, labels: Labels, *, name: str = "") -> SequenceGuard:
+    def load(
+        cls, folder: Path, labels: Labels, *, name: str = "", run: Run = at_once
+    ) -> SequenceGuard:
         """Read a model from a folder. Imports transformers. Raises `GuardError`."""
         if not (folder / "config.json").is_file():
             raise GuardMissing(f"There is no model in {folder}: config.json is missing.")
@@ -83,14 +94,13 @@ class SequenceGuard:
             )
         except Exception as error:  # transformers raises of all kinds for a broken folder
             raise GuardBroken(f"The model in {folder} cannot be read: {_short(error)}") from error
-        return cls(model, tokenizer, labels, name=name or folder.name)
+        return cls(model, tokenizer, labels, name=name or folder.name, run=run)
 
     def judge(self, prompt: str, reply: str | None = None) -> Verdict:
         """Judge the reply alone if there is one, else the prompt: these models read one text."""
         started = time.perf_counter()
         text = prompt if reply is None else reply
-        windows = [self._scores(window) for window in self._windows(text)]
-        score, scores = max(windows, key=lambda pair: pair[0])
+        score, scores = max(self._together.ask(self._windows(text)), key=lambda pair: pair[0])
         seconds = time.perf_counter() - started
         return Verdict(score, scores, self.name, self.version, seconds)
 
@@ -108,14 +118,23 @@ class SequenceGuard:
             raise ValueError("the text is too long for this guard")
         return windows
 
-    def _scores(self, ids: list[int]) -> tuple[float, Mapping[str, float]]:
-        """P(unsafe) and categories of one window."""
+    def _scored(self, batch: Sequence[list[int]]) -> list[_Scored]:
+        """P(unsafe) and categories of windows, in one pass."""
         import torch
 
+        longest = max(len(ids) for ids in batch)
+        ids = torch.full((len(batch), longest), self._tokenizer.pad_token_id or 0)  # (B, T)
+        mask = torch.zeros_like(ids)
+        for row, some in enumerate(batch):
+            ids[row, : len(some)] = torch.tensor(some)
+            mask[row, : len(some)] = 1
         with torch.inference_mode():
-            logits = self._model(input_ids=torch.tensor([ids])).logits[0].float()
-        chances = logits.sigmoid() if self._labels.several else logits.softmax(0)
-        named = {self._names[index]: value for index, value in enumerate(chances.tolist())}
+            logits = self._model(input_ids=ids, attention_mask=mask).logits.float()  # (B, labels)
+        chances = logits.sigmoid() if self._labels.several else logits.softmax(1)
+        return [self._named(row) for row in chances.tolist()]
+
+    def _named(self, chances: Sequence[float]) -> _Scored:
+        named = {self._names[index]: value for index, value in enumerate(chances)}
         harm = {label: value for label, value in named.items() if label not in self._labels.safe}
         score = max(harm.values()) if self._labels.several else min(1.0, sum(harm.values()))
         scores: dict[str, float] = {}

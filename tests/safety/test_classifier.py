@@ -1,6 +1,7 @@
 import json
 import math
 import random
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -21,10 +22,11 @@ class Counting:
         self.num_chars = 0
         self.texts: list[str] = []
 
-    def score(self, text: str, asked: str, *, is_reply: bool) -> Scores:
-        self.num_chars += len(text)
-        self.texts.append(text)
-        return Scores(float(text.count("x")) - 2, 0.0, np.zeros(3, np.float32))
+    def score(self, texts: Sequence[str], asked: str, *, is_reply: bool) -> list[Scores]:
+        self.num_chars += sum(map(len, texts))
+        self.texts += texts
+        zeros = np.zeros(3, np.float32)
+        return [Scores(float(text.count("x")) - 2, 0.0, zeros) for text in texts]
 
 
 def guard_of(tiny_guard, ngrams, encoder=None) -> BundledGuard:
@@ -98,8 +100,8 @@ def test_the_encoder_reads_english_prompts_alone(tiny_guard):
 
 def test_a_model_that_gives_no_number_fails(tiny_guard):
     class Broken:
-        def score(self, text: str, asked: str, *, is_reply: bool) -> Scores:
-            return Scores(math.nan, 0.0, np.zeros(3, np.float32))
+        def score(self, texts: Sequence[str], asked: str, *, is_reply: bool) -> list[Scores]:
+            return [Scores(math.nan, 0.0, np.zeros(3, np.float32)) for _ in texts]
 
     verdict = Panel([guard_of(tiny_guard, Broken())]).judge("hello")
     assert verdict.failed

@@ -1,5 +1,6 @@
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from safety.base import GuardBroken, GuardMissing
 from safety.classifier import load_guard
 from safety.encoder import Encoder, EncoderConfig, Int8Linear, int8_works
 from safety.encoder_model import EncoderModel, packed, unpacked
+from tests.safety.test_together import Device
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -82,6 +84,41 @@ def test_padding_changes_nothing(net):
             x = layer(x, mask)
         for padded, alone in zip(net.head(x, mask), net(ids, ids * 0), strict=True):
             assert torch.allclose(padded, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_text_is_judged_beside_others_as_alone(net, exact):
+    rounded = Encoder(CONFIG, Int8Linear).eval()
+    rounded.load_state_dict(unpacked(packed(net.state_dict())))
+    for module in rounded.modules():
+        if isinstance(module, Int8Linear):
+            module.exact = exact or not int8_works()
+    model = EncoderModel(rounded, tiny_tokenizer())
+    texts = ["a bad cab", "cab " * 90, "", "fed a bad cab", "x", "a" * 40]
+    together = model.score(texts, "", is_reply=False)
+    for text, beside in zip(texts, together, strict=True):
+        alone = model.score([text], "", is_reply=False)[0]
+        assert beside.unsafe == pytest.approx(alone.unsafe, abs=1e-4)
+        assert beside.advice == pytest.approx(alone.advice, abs=1e-4)
+        assert beside.categories == pytest.approx(alone.categories, abs=1e-4)
+
+
+def test_checks_of_several_users_take_one_pass_and_the_same_verdicts(folder):
+    device = Device()
+    passes = []
+    shared = load_guard(folder, device.run)
+    encoder = shared._encoder
+    encoder._net.register_forward_hook(lambda net, given, out: passes.append(len(given[0])))
+    prompts = ["a bad cab", "feed a fed cab", "a " * 700]
+    with ThreadPoolExecutor(len(prompts)) as threads:
+        verdicts = [threads.submit(shared.judge, prompt) for prompt in prompts]
+        device.begin(len(prompts))
+        found = [verdict.result() for verdict in verdicts]
+    assert passes == [4]  # the long one has three pieces, two of them the same
+    for prompt, verdict in zip(prompts, found, strict=True):
+        alone = load_guard(folder).judge(prompt)
+        assert verdict.score == pytest.approx(alone.score, abs=1e-5)
+        assert verdict.scores == pytest.approx(alone.scores, abs=1e-5)
 
 
 def test_tokens_of_prompts_and_replies(net):

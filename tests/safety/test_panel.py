@@ -6,7 +6,7 @@ import pytest
 from safety.base import Verdict
 from safety.panel import Panel
 from safety.policy import DEFAULT_POLICY
-from tests.safety.guards import FixedGuard, RaisingGuard, WordGuard
+from tests.safety.guards import FixedGuard, RaisingGuard
 
 CLEAN = FixedGuard(Verdict(0.0, {}, "clean", "1"), name="clean")
 
@@ -107,37 +107,6 @@ def test_a_guard_that_was_slow_is_asked_again_once_it_is_back():
         if thread.name == "judge-slow":
             thread.join(5)
     assert panel.judge("c").score == 0.25
-
-
-def test_work_goes_through_the_compute_thread():
-    names = []
-
-    def run(work):
-        done = []
-
-        def on_thread():
-            names.append(threading.current_thread().name)
-            done.append(work())
-
-        thread = threading.Thread(target=on_thread, name="compute")
-        thread.start()
-        thread.join()
-        return done[0]
-
-    guard = WordGuard("bad")
-    assert Panel([guard], run).judge("a bad word").score == 1.0
-    guard.computes = ("prompt",)
-    assert Panel([guard], run).judge("a bad word").score == 1.0
-    assert names == ["compute"]
-
-
-def test_a_compute_thread_that_refuses_is_a_failure():
-    def run(work):
-        raise RuntimeError("closed")
-
-    guard = WordGuard("bad")
-    guard.computes = ("prompt",)
-    assert Panel([guard], run).judge("text").failed
 
 
 def test_a_panel_of_nobody_is_refused():

@@ -105,7 +105,7 @@ def test_numpy_judges_as_torch_was_trained(tmp_path, rows):
     with torch.no_grad():
         theirs = [net(bags, role) for bags, role, _ in batches(encoded, RECIPE, None)]
     unsafe = torch.cat([out[0] for out in theirs]).numpy()
-    ours = [model.score(r.text, r.prompt, is_reply=r.is_reply).unsafe for r in part]
+    ours = [model.score([r.text], r.prompt, is_reply=r.is_reply)[0].unsafe for r in part]
     assert np.allclose(ours, unsafe, atol=0.05)
 
 
