@@ -21,7 +21,7 @@ from torch import Tensor
 
 from engine.base import CheckpointBroken, ModelUnsupported
 from engine.folder import StoredTensor, adapter_weights, has_pickled_weights
-from engine.json_values import read_json
+from engine.json_values import read_json, short
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -108,20 +108,20 @@ def _refuse_others(config: Mapping[str, Any]) -> None:
     kind = config.get("peft_type", "LORA")
     if kind != "LORA":
         raise ModelUnsupported(
-            f"This is an adapter of the kind {kind!r}; Corral merges LoRA adapters. Merge it into "
-            "its model with the program that made it, and load the result."
+            f"This is an adapter of the kind {short(kind)}; Corral merges LoRA adapters. Merge it "
+            "into its model with the program that made it, and load the result."
         )
     for key, unused in _UNSUPPORTED.items():
         if config.get(key) not in unused:
             raise ModelUnsupported(
-                f"The adapter uses {key} = {config[key]!r}, which Corral cannot merge. Merge it "
-                "into its model with the program that made it, and load the result."
+                f"The adapter uses {key} = {short(config[key])}, which Corral cannot merge. Merge "
+                "it into its model with the program that made it, and load the result."
             )
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_CHANGED_BASE):
         raise ModelUnsupported(
-            f"The adapter began as {start!r}, which changes the model under it. Merge it with the "
-            "program that made it, and load the result."
+            f"The adapter began as {short(start)}, which changes the model under it. Merge it with "
+            "the program that made it, and load the result."
         )
 
 
@@ -168,7 +168,7 @@ def _by_pattern(config: Mapping[str, Any], patterns: str, module: str, usual: st
         # names are taken, which is what trainers write.
         plain = pattern.removeprefix("^").removesuffix("$").replace("\\.", ".")
         if not re.fullmatch(r"[\w.]+", plain):
-            raise ModelUnsupported(f"The adapter's {patterns} has the pattern {pattern!r}.")
+            raise ModelUnsupported(f"The adapter's {patterns} has the pattern {short(pattern)}.")
         if f".{module}".endswith(f".{plain}"):
             return value
     return config.get(usual)
@@ -176,7 +176,7 @@ def _by_pattern(config: Mapping[str, Any], patterns: str, module: str, usual: st
 
 def _positive(value: object, module: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-        raise CheckpointBroken(f"{CONFIG} gives {module} the rank or alpha {value!r}.")
+        raise CheckpointBroken(f"{CONFIG} gives {module} the rank or alpha {short(value)}.")
     return float(value)
 
 

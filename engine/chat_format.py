@@ -10,9 +10,10 @@ How the family is found, in this order (`family_of`):
    the markers in it;
 2. without a template: Llama 3's header tokens together with `<|eot_id|>` among the end tokens of
    the config (an instruct model's sign; base models end with `<|end_of_text|>` alone);
-3. the words "instruct", "chat", "vicuna" or "alpaca" in the folder's name or in `_name_or_path`,
-   where the tokenizer fits;
-4. else it is a base model: plain completion, nothing guessed.
+3. what the folder's name or `_name_or_path` says: children that came without a template
+   (`_CHILDREN`), "instruct" or "chat", where the tokenizer fits;
+4. a template without a known marker writes the prompt itself, in a sandbox (`engine/template.py`);
+5. else it is a base model: plain completion, nothing guessed.
 """
 
 from __future__ import annotations
@@ -32,6 +33,17 @@ Family = Literal[
     "llama-3.1", "llama-3", "llama-2", "deepseek", "chatml", "zephyr", "vicuna", "alpaca", "base",
     "template",
 ]  # fmt: skip
+
+# Words in the names of models that were published without a template, the longer ones first:
+# ymcui/Chinese-LLaMA-Alpaca-2, dvlab-research/LongLoRA (LongAlpaca), lm-sys/FastChat
+# `model_adapter.py` (Vicuna, LongChat), tatsu-lab/stanford_alpaca.
+_CHILDREN: tuple[tuple[str, Family], ...] = (
+    ("alpaca-2", "llama-2"),
+    ("longalpaca", "llama-2"),
+    ("longchat", "vicuna"),
+    ("vicuna", "vicuna"),
+    ("alpaca", "alpaca"),
+)
 
 
 class ChatFormat:
@@ -160,7 +172,7 @@ def chat_format_for(
     if family == "alpaca":
         stop = ("\n### Instruction:",)
         return ChatFormat(family, tokenizer, layouts.alpaca(tokenizer), stop_ids=ends, stop=stop)
-    return ChatFormat("base", tokenizer, layouts.completion, stop_ids=ends)
+    return template_format(folder, config, tokenizer, today=today)
 
 
 def template_format(
@@ -170,14 +182,14 @@ def template_format(
     *,
     today: datetime.date | None = None,
 ) -> ChatFormat:
-    """The format of a model of another family: what its own chat template writes."""
+    """The format that the model's own chat template writes; without one, plain completion."""
     template = read_template(folder)
     ends = _end_ids(folder, config, tokenizer)
     if not template:
         return ChatFormat("base", tokenizer, layouts.completion, stop_ids=ends)
     from engine.template import template_layout  # only here, because it brings Jinja
 
-    for name in ("<|im_end|>", "<end_of_turn>", "<|end|>", "<|eot_id|>"):
+    for name in ("<|im_end|>", "<end_of_turn>", "<|end|>", "<|eot_id|>", "<step>"):
         if (id := tokenizer.special_id(name)) is not None:
             ends.add(id)
     layout = template_layout(template, tokenizer, today or datetime.date.today())
@@ -205,12 +217,10 @@ def family_of(
         eot = tokenizer.special_id("<|eot_id|>")
         if called_chat or eot in _end_ids(folder, config, tokenizer):
             return "llama-3.1" if _scales_rope(folder, config) else "llama-3"
-    elif "vicuna" in name:
-        return "vicuna"
-    elif "alpaca" in name:
-        return "alpaca"
-    elif called_chat and tokenizer.drops_first_space:
-        return "llama-2"
+    elif not template and tokenizer.drops_first_space:
+        child = next((family for word, family in _CHILDREN if word in name), None)
+        if child is not None or called_chat:
+            return child or "llama-2"
     return "base"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from engine.base import CheckpointBroken, CheckpointUnsafe, ModelUnsupported
-from engine.json_values import flag, integer, number, read_json
+from engine.json_values import flag, integer, number, read_json, short
 
 RopeType = Literal["default", "linear", "dynamic", "yarn", "llama3", "factors"]
 _FROM_CONFIG = ("default", "linear", "dynamic", "yarn", "llama3")
@@ -191,16 +191,16 @@ def _refuse_other_architectures(raw: Mapping[str, Any]) -> None:
     if model_type != "llama" or architectures not in (["LlamaForCausalLM"], ["LLaMAForCausalLM"]):
         name = architectures[0] if isinstance(architectures, list) else architectures
         raise ModelUnsupported(
-            f"This is a {name} model (type {model_type!r}). Corral runs LlamaForCausalLM: choose a "
-            "Llama, Code Llama, Llama Guard or one of their children."
+            f"This is a {str(name)[:60]} model (type {short(model_type)}). Corral runs "
+            "LlamaForCausalLM: choose a Llama, Code Llama, Llama Guard or one of their children."
         )
     for key in _FOREIGN:
         if raw.get(key):
-            raise ModelUnsupported(f"config.json sets {key!r}, which no Llama has.")
+            raise ModelUnsupported(f"config.json sets {short(key)}, which no Llama has.")
     activation = raw.get("hidden_act", "silu")
     if activation not in ("silu", "swish"):
         raise ModelUnsupported(
-            f"config.json asks for hidden_act {activation!r}; Llama uses 'silu'."
+            f"config.json asks for hidden_act {short(activation)}; Llama uses 'silu'."
         )
 
 
@@ -211,7 +211,7 @@ def _rope(raw: Mapping[str, Any], max_positions: int) -> Rope:
     kind = scaling.get("rope_type") or scaling.get("type") or "default"
     if kind not in _FROM_CONFIG:
         raise ModelUnsupported(
-            f"Rotary scaling {kind!r} is not known; known are {', '.join(_FROM_CONFIG)}."
+            f"Rotary scaling {short(kind)} is not known; known are {', '.join(_FROM_CONFIG)}."
         )
     if number(scaling, "partial_rotary_factor", 0.0, 1.0, default=1.0) != 1.0:
         raise ModelUnsupported("config.json rotates a part of each head only, which no Llama does.")
@@ -250,16 +250,16 @@ def _quantized(value: object) -> bool:
     if not isinstance(value, Mapping) or value.get("quant_method") != "compressed-tensors":
         method = value.get("quant_method", "unnamed") if isinstance(value, Mapping) else "unnamed"
         raise ModelUnsupported(
-            f"The weights are stored in the quantization {method!r}. Use the original weights; "
-            "Corral quantizes them itself when it loads them."
+            f"The weights are stored in the quantization {short(method)}. Use the original "
+            "weights; Corral quantizes them itself when it loads them."
         )
     groups = value.get("config_groups")
     if value.get("format") not in ("int-quantized", "naive-quantized") or not isinstance(
         groups, Mapping
     ):
         raise ModelUnsupported(
-            f"The weights are stored in the compressed-tensors format {value.get('format')!r}; "
-            "'int-quantized' is the one that can be read."
+            "The weights are stored in the compressed-tensors format "
+            f"{short(value.get('format'))}; 'int-quantized' is the one that can be read."
         )
     for group in groups.values():
         weights = group.get("weights") if isinstance(group, Mapping) else None
@@ -279,5 +279,5 @@ def _token_id(value: object) -> int | None:
     if value is None:
         return None
     if type(value) is not int or not 0 <= value < 1 << 22:
-        raise CheckpointBroken(f"config.json has the token id {value!r}.")
+        raise CheckpointBroken(f"config.json has the token id {short(value)}.")
     return value

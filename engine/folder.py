@@ -17,7 +17,7 @@ from torch import Tensor
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.formats.pickled import PickledTensor, read_pickled, sample_of
 from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, sample
-from engine.json_values import read_json
+from engine.json_values import read_json, short
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -149,7 +149,7 @@ def _weight_files(folder: Path, layout: _Layout) -> dict[str, set[str]]:
         files: dict[str, set[str]] = {}
         for tensor, name in weight_map.items():
             if type(name) is not str or not name.endswith(suffix):
-                raise CheckpointUnsafe(f"{index} names {name!r}, which is no {suffix} file.")
+                raise CheckpointUnsafe(f"{index} names {short(name)}, which is no {suffix} file.")
             files.setdefault(name, set()).add(tensor)
         return dict(sorted(files.items()))
     if (folder / single).exists():
@@ -211,7 +211,7 @@ def inside(folder: Path, name: str) -> Path:
     try:
         path = (folder / name).resolve()
     except (OSError, RuntimeError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise CheckpointBroken(f"{name!r} in {folder} leads nowhere.") from error
+        raise CheckpointBroken(f"{short(name)} in {folder} leads nowhere.") from error
     if not path.is_relative_to(root):
         raise CheckpointUnsafe(f"{name} leads out of the model folder {folder}: this is refused.")
     if not path.is_file():

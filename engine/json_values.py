@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from stat import S_ISREG
@@ -12,6 +13,11 @@ from typing import Any, cast
 from engine.base import CheckpointBroken, CheckpointMissing
 
 MAX_CONFIG_BYTES = 4 << 20  # the largest real ones, with label tables, stay below 1 MB
+
+
+def short(value: object) -> str:
+    """A value as messages show it: cut where it is long, since a file may hold anything."""
+    return reprlib.repr(value)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -45,7 +51,8 @@ def integer(
         value = default
     if type(value) is not int or not low <= value <= high:
         raise CheckpointBroken(
-            f"config.json has {key} = {value!r}; a whole number from {low} to {high} belongs there."
+            f"config.json has {key} = {short(value)}; a whole number from {low} to {high} belongs "
+            "there."
         )
     return value
 
@@ -59,7 +66,8 @@ def number(
         value = default
     if type(value) not in (int, float) or not (low <= cast(float, value) <= high):
         raise CheckpointBroken(
-            f"config.json has {key} = {value!r}; a number from {low:g} to {high:g} belongs there."
+            f"config.json has {key} = {short(value)}; a number from {low:g} to {high:g} belongs "
+            "there."
         )
     checked = float(cast(float, value))
     assert math.isfinite(checked)
@@ -72,5 +80,7 @@ def flag(raw: Mapping[str, Any], key: str, default: bool = False) -> bool:
     if value is None:
         return default
     if type(value) is not bool:
-        raise CheckpointBroken(f"config.json has {key} = {value!r}; true or false belongs there.")
+        raise CheckpointBroken(
+            f"config.json has {key} = {short(value)}; true or false belongs there."
+        )
     return value

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
+from engine.json_values import short
 
 MAX_HEADER_BYTES = 100_000_000  # the bound of the reference reader
 
@@ -140,7 +141,7 @@ def _spec(path: Path, name: str, entry: object, start: int) -> TensorSpec:
     shape, offsets = entry["shape"], entry["data_offsets"]
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise _broken(path, f"{name} has the unknown type {entry['dtype']!r}")
+        raise _broken(path, f"{name} has the unknown type {short(entry['dtype'])}")
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
         raise _broken(path, f"the shape or place of {name} makes no sense")
     begin, end = offsets

@@ -237,7 +237,15 @@ FAMILIES = [
     ("bytes", "", {}, "Meta-Llama-3-8B-Instruct", "llama-3"),
     ("bytes", "", {"rope_scaling": {"rope_type": "llama3"}}, "Llama-3.2-1B-Instruct", "llama-3.1"),
     ("bytes", "", {"eos_token_id": ["<|eot_id|>"]}, "x", "llama-3"),
-    ("bytes", "{{ messages }} no known marker", {}, "x", "base"),
+    ("bytes", "{{ messages }} no known marker", {}, "x", "template"),
+    ("pieces", "{% for m in messages %}Q: {{ m.content }}{% endfor %}", {}, "x-chat", "template"),
+    ("pieces", "", {}, "llama-7b", "base"),
+    ("pieces", "", {}, "CodeLlama-7b-hf", "base"),
+    ("pieces", "", {}, "CodeLlama-7b-Instruct-hf", "llama-2"),
+    ("pieces", "", {}, "chinese-alpaca-2-7b", "llama-2"),
+    ("pieces", "", {}, "chinese-alpaca-plus-7b", "alpaca"),
+    ("pieces", "", {}, "longchat-7b-v1.5-32k", "vicuna"),
+    ("pieces", "", {"_name_or_path": "lmsys/vicuna-13b-v1.5-16k"}, "x", "vicuna"),
     ("pieces", LLAMA2, {}, "x", "llama-2"),
     ("pieces", "", {}, "Llama-2-7b-hf", "base"),
     ("pieces", "", {}, "Llama-2-7b-chat-hf", "llama-2"),
@@ -261,6 +269,31 @@ def test_the_family_is_found(
         tiny.write_json(folder / "tokenizer_config.json", {"chat_template": template})
         tokenizer = load_tokenizer(folder)
     assert chat_format_for(folder, config, tokenizer).name == family
+
+
+# The template of CodeLlama-70b-Instruct-hf, without its check of the roles' order.
+STEPS = (
+    "{% for message in messages %}{% if loop.index0 == 0 %}{{ '<s>' }}{% endif %}"
+    "{% set content = 'Source: ' + message['role'] + '\\n\\n ' + message['content'] | trim %}"
+    "{{ content + ' <step> ' }}{% endfor %}"
+    "{{ 'Source: assistant\\nDestination: user\\n\\n ' }}"
+)
+
+
+def test_a_template_with_markers_of_its_own_writes_the_prompt(tmp_path: Path) -> None:
+    """As Code Llama 70B: one BOS, `<step>` between turns and at the end, spelled by nobody else."""
+    tiny.write_sentencepiece(tmp_path)
+    tiny.write_json(tmp_path / "added_tokens.json", {"<step>": 420})
+    tiny.write_json(tmp_path / "tokenizer_config.json", {"chat_template": STEPS})
+    tokenizer = load_tokenizer(tmp_path)
+    chat = chat_format_for(tmp_path, {}, tokenizer)
+    step = tokenizer.special_id("<step>")
+    ids = chat.render([{"role": "user", "content": "Hi <step> <s> there"}])
+    assert chat.name == "template" and chat.chat
+    assert ids.count(tokenizer.bos_id or -1) == 1 and ids.count(step or -1) == 1
+    assert step in chat.stop_ids
+    shown = "<s>Source: user\n\n Hi there <step> Source: assistant\nDestination: user\n\n "
+    assert chat.show([{"role": "user", "content": "Hi there"}]) == shown
 
 
 def test_metas_own_files_without_template(tmp_path: Path) -> None:
