@@ -1,4 +1,7 @@
-"""Thousands of hostile texts as prompts, replies, titles and system prompts, in a real browser.
+"""Thousands of hostile texts in a real browser, each in every place that shows what others wrote.
+
+Each is a prompt with an attached file of that name, a reply, and a title in the list; those of one
+page together are the system prompt and the name of the model.
 
 That no script ran, no policy was broken and nothing was asked of another host is checked at the
 end of every test by the `page` fixture; `PAYLOADS` leave a mark by `print`, `alert` and the like.
@@ -14,6 +17,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from app.attachments import document
+from engine.base import EngineInfo
 from storage.records import OWNER_ID, VerdictRecord
 from tests.browser.site import Site
 
@@ -52,27 +57,43 @@ def payloads(shared_data: Path) -> list[str]:
 
 
 def show_all(page: Page, site: Site, texts: list[str]) -> int:
-    """Put each text in a prompt and in a reply, some in titles, and look at every one."""
-    store = site.services.store
+    """Put each text in every place, and look at all of them."""
     for start in range(0, len(texts), PER_PAGE):
         part = texts[start : start + PER_PAGE]
-        key = store.create_conversation(
-            OWNER_ID, title=part[0][:200], system_prompt=part[-1][:2_000]
-        ).key
-        parent = None
-        for number, text in enumerate(part):
-            turn = store.begin_turn(
-                OWNER_ID, key, parent_id=parent, text=text, client_key=str(number)
-            )
-            store.set_status(turn.prompt.id, "done")
-            store.append(turn.reply.id, text)
-            passed = VerdictRecord("final", "test", "1", "allow", 0.0)
-            store.finish_reply(turn.reply.id, status="done", generation=None, verdicts=[passed])
-            parent = turn.reply.id
+        key = written(site, part)
+        name = " ".join(part)
+        info = EngineInfo(name, "print", "none", 0, 4096, name, name, note=name)
+        site.engine.info = lambda info=info: info  # type: ignore[misc,method-assign]
         page.goto(f"{site.url}?c={key}")
         expect(page.locator("#window .turn")).to_have_count(2 * len(part), timeout=60_000)
+        names = page.locator("#listing .conv .name")
+        expect(names.first).to_be_visible()
+        assert names.count() >= min(len(part), 10)
         page.mouse.move(400, 300)
+        page.locator("[data-panel=session]").first.click()
+        expect(page.locator("#system_prompt")).not_to_have_value("")
     return len(texts)
+
+
+def written(site: Site, part: list[str]) -> str:
+    """The key of a conversation that holds these texts; one more for each, with it as the title."""
+    store = site.services.store
+    for text in part:
+        store.create_conversation(OWNER_ID, title=text[:200])
+    system_prompt = "\n".join(part)[:90_000]
+    key = store.create_conversation(OWNER_ID, title="x", system_prompt=system_prompt).key
+    parent = None
+    for number, text in enumerate(part):
+        prompt = f"{text}\n\n{document(text, b'attached')}"
+        turn = store.begin_turn(
+            OWNER_ID, key, parent_id=parent, text=prompt, client_key=str(number)
+        )
+        store.set_status(turn.prompt.id, "done")
+        store.append(turn.reply.id, text)
+        passed = VerdictRecord("final", "test", "1", "allow", 0.0)
+        store.finish_reply(turn.reply.id, status="done", generation=None, verdicts=[passed])
+        parent = turn.reply.id
+    return key
 
 
 def test_hostile_texts_only_show(page: Page, site: Site, shared_data: Path) -> None:
@@ -84,7 +105,7 @@ def test_hostile_texts_only_show(page: Page, site: Site, shared_data: Path) -> N
 @pytest.mark.full
 def test_three_thousand_payloads_only_show(page: Page, site: Site, shared_data: Path) -> None:
     chosen = random.Random(8).sample(payloads(shared_data), 3_000)
-    print(f"{show_all(page, site, chosen)} payloads, each in a prompt and in a reply")
+    print(f"{show_all(page, site, chosen)} payloads, each in every place")
 
 
 @pytest.mark.full
