@@ -58,10 +58,16 @@ def cookie_value(headers: Headers, name: str) -> str:
 
 
 def declared_bytes(headers: Headers) -> int:
-    """The Content-Length, 0 without one. Raises `Refused` if it is no single number."""
+    """The Content-Length, 0 without one. Raises `Refused` if it is no single number.
+
+    Also where the body says in chunks how long it is: a tunnel's server in front could read the one
+    and we the other, and what one takes for a body is a request to the other.
+    """
     lengths = values(headers, b"content-length")
     if not lengths:
         return 0
+    if values(headers, b"transfer-encoding"):
+        raise Refused(400, "length")
     if len(lengths) > 1 or not lengths[0].isascii() or not lengths[0].isdigit():
         raise Refused(400, "length")
     return int(lengths[0][:18])

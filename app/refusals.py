@@ -14,7 +14,7 @@ from app.strings import Strings
 
 RETRY_SECONDS = 5
 # Part of such a request may not have been read; and strangers keep no connection.
-_CLOSING = frozenset({401, 403, 408, 413, 429, 431})
+_CLOSING = frozenset({400, 401, 403, 408, 413, 429, 431})
 
 log = logging.getLogger("corral.gateway")
 

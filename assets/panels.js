@@ -153,6 +153,8 @@
   const act = {
     desk: (el) => { if (el.tagName === 'BUTTON') tell(el); },
     close: () => dialog.close(),
+    leave: () => fetch('/corral/leave', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' })
+      .finally(() => location.replace('/')),
     preset: (el) => fire('policy', { mode: 'preset', text: el.dataset.name }),
     save,
     send,

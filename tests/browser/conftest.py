@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 from launch.browsers import find_browser
+from tests.browser.guarded import Guarded, serving
 from tests.browser.site import Site
 
 expect.set_options(timeout=30_000)  # patience for a busy machine; nothing here measures time
@@ -35,6 +36,12 @@ def site(tmp_path: Path) -> Iterator[Site]:
     running = Site(tmp_path / "data")
     yield running
     running.close()
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    with serving(tmp_path_factory.mktemp("data")) as running:
+        yield running
 
 
 class Watch:

@@ -2,85 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
-import uvicorn
 from playwright.sync_api import Browser, Page, expect
 
-from app.services import Services
-from app.site import Site, build
 from app.strings import Strings
-from tests.app.house import make_services
+from tests.browser.guarded import Guarded
 
 pytestmark = pytest.mark.browser
 STRINGS = Strings.load("en")
-
-
-class Recorder:
-    """Notes what every request was answered, also where a browser does not tell."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-        self.answers: list[tuple[int, str, str]] = []
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def note(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                self.answers.append((message["status"], scope["method"], scope["path"]))
-            await send(message)
-
-        await self.app(scope, receive, note)
-
-
-@dataclass
-class Guarded:
-    """The whole app behind its gateway, on a port."""
-
-    site: Site
-    services: Services
-    url: str
-    recorder: Recorder
-
-    def key(self) -> str:
-        return self.site.entrance.url()
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    services = make_services(tmp_path_factory.mktemp("data"), "--port", str(port))
-    services.load()
-    made: list[tuple[Site, Recorder]] = []
-
-    async def serve() -> None:
-        site = build(services)
-        made.append((site, Recorder(site.app)))
-        config = uvicorn.Config(
-            made[0][1], log_level="critical", ws="none", timeout_graceful_shutdown=1
-        )
-        servers.append(uvicorn.Server(config))
-        await servers[0].serve([listener])
-
-    servers: list[uvicorn.Server] = []
-    thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
-    thread.start()
-    while not (servers and servers[0].started):
-        time.sleep(0.05)
-    yield Guarded(made[0][0], services, f"http://127.0.0.1:{port}", made[0][1])
-    servers[0].should_exit = True
-    thread.join(15)
-    services.close()
-    listener.close()
 
 
 @pytest.fixture
