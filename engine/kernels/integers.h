@@ -2,12 +2,6 @@
    AVX-VNNI, AVX2, NEON, or plain C. Two primitives: 64 int8 weights of one row, and 32 4-bit weights
    of eight rows, times int8 activations. */
 
-#if defined(__AVX2__)
-#include <immintrin.h>
-#elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
-#endif
-
 #define GROUP 64 /* int8 activations that share a scale; every width is a multiple of it */
 #define GROUP4 32 /* 4-bit weights of a row that share a scale */
 #define PANEL 8 /* rows of 4-bit weights that are stored together */

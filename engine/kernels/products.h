@@ -64,47 +64,75 @@ static void prepare(const Matrix *next, Activations a, int64_t at) {
 
 #define TILE 4 /* rows of weights, of all kinds but 4 bits */
 #define MOST 4 /* rows of activations */
+#define AHEAD 8192 /* bytes: weights are fetched so long before they are needed */
+
+/* `side` rows of weights are read side by side. For one row of activations it is one after the other,
+   as memory answers fastest to reading straight on; for more, what is loaded of them serves all. */
+INLINE void float_rows(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
+                       const int kind, const int side, float out[MOST][PANEL]) {
+    Floats sum[MOST][TILE][2] = {0}; /* in turn, so that one addition need not wait for another */
+    const int64_t bytes = kind == FLOAT32 ? 4 : 2, width = m->width;
+    const float *x = a.wide + at * width;
+    const char *w = (const char *)m->weight + row * width * bytes;
+    for (int64_t k = 0; k < width; k += 2 * LANES)
+        for (int r = 0; r < side; r++) {
+            __builtin_prefetch(w + (r * width + k) * bytes + AHEAD);
+            for (int half = 0; half < 2; half++) {
+                int64_t l = k + half * LANES;
+                Floats part = load_from(w, r * width + l, kind);
+                for (int i = 0; i < num; i++) sum[i][r][half] += part * load(x + i * width + l);
+            }
+        }
+    for (int i = 0; i < num; i++)
+        for (int r = 0; r < side; r++) {
+            Floats whole = sum[i][r][0] + sum[i][r][1];
+            out[i][r] = total(&whole, LANES);
+        }
+}
 
 INLINE void float_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
                        const int kind, float out[MOST][PANEL]) {
-    Floats sum[MOST][TILE] = {0};
-    const float *x = a.wide + at * m->width;
-    for (int64_t k = 0; k < m->width; k += LANES)
-        for (int r = 0; r < TILE; r++) {
-            Floats w = load_from(m->weight, (row + r) * m->width + k, kind);
-            __builtin_prefetch((const char *)m->weight +
-                               ((row + TILE + r) * m->width + k) * (kind == FLOAT32 ? 4 : 2));
-            for (int i = 0; i < num; i++) sum[i][r] += w * load(x + i * m->width + k);
-        }
-    for (int i = 0; i < num; i++)
-        for (int r = 0; r < TILE; r++) out[i][r] = total(&sum[i][r], LANES);
+    const int side = num == 1 ? 1 : 2;
+    for (int r = 0; r < TILE; r += side)
+        float_rows(m, row + r, a, at, num, kind, side, (float(*)[PANEL])&out[0][r]);
 }
 
-INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                      float out[MOST][PANEL]) {
+INLINE void int8_rows(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
+                      const int side, float out[MOST][PANEL]) {
     typedef float Sums __attribute__((vector_size(4 * PARTS)));
     Sums sum[MOST][TILE] = {0};
     const int8_t *w = (const int8_t *)m->weight + row * m->width;
     const int8_t *x = a.values + at * m->width;
     const float *scale = a.scale + at * (m->width / GROUP), *row_scale = m->scale;
     for (int64_t g = 0; g < m->width / GROUP; g++)
-        for (int r = 0; r < TILE; r++) {
-            __builtin_prefetch(w + (r + TILE) * m->width + g * GROUP); /* the tile after this one */
+        for (int r = 0; r < side; r++) {
+            __builtin_prefetch(w + r * m->width + g * GROUP + AHEAD);
             for (int i = 0; i < num; i++) {
                 Parts dot = dot8(w + r * m->width + g * GROUP, x + i * m->width + g * GROUP);
                 sum[i][r] += __builtin_convertvector(dot, Sums) * scale[i * (m->width / GROUP) + g];
             }
         }
     for (int i = 0; i < num; i++)
-        for (int r = 0; r < TILE; r++) out[i][r] = total(&sum[i][r], PARTS) * row_scale[row + r];
+        for (int r = 0; r < side; r++) out[i][r] = total(&sum[i][r], PARTS) * row_scale[row + r];
+}
+
+INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
+                      float out[MOST][PANEL]) {
+    const int side = num == 1 ? 1 : TILE;
+    for (int r = 0; r < TILE; r += side)
+        int8_rows(m, row + r, a, at, num, side, (float(*)[PANEL])&out[0][r]);
 }
 
 typedef float PanelFloats __attribute__((vector_size(4 * PANEL), aligned(4), may_alias));
 
 INLINE PanelFloats panel_scales(const uint16_t *from) {
+#if LANES == PANEL
+    return load_wide(from);
+#else
     typedef uint16_t Stored __attribute__((vector_size(2 * PANEL), aligned(2), may_alias));
     typedef uint32_t Wide __attribute__((vector_size(4 * PANEL)));
     return (PanelFloats)(__builtin_convertvector(*(const Stored *)from, Wide) << 16);
+#endif
 }
 
 INLINE void int4_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
