@@ -15,13 +15,14 @@ from tests.browser.site import Site
 expect.set_options(timeout=30_000)  # patience for a busy machine; nothing here measures time
 
 
-@pytest.fixture(scope="session")
+# Ends with the file: while it lives, no other test of the process can run a loop of its own.
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     path = find_browser()
     if path is None:
