@@ -1,8 +1,8 @@
 """How good a chat model is: held-out bits per byte, and a battery of questions with checks.
 
 Everything runs through Corral's own engine, as on the page:
-`python -m training.evaluate --model DIR`. The result is a table on stdout and, with `--json FILE`,
-every prompt with its reply.
+`python -m training.evaluate --model DIR`. The result is a table on stdout, with `--card FILE` also
+in the place of the same table in a model card, and with `--json FILE` every prompt with its reply.
 """
 
 from __future__ import annotations
@@ -121,6 +121,25 @@ def held_out_scores(engine: LocalEngine, folder: Path, place: Place) -> dict[str
     return scores
 
 
+def held_out_table(scores: dict[str, Score]) -> str:
+    """Bits per byte of each source, as a Markdown table."""
+    lines = ["| held-out rows of | bits per byte | replies |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {s.bits_per_byte:.3f} | {s.num_replies} |" for name, s in scores.items()]
+    return "\n".join(lines)
+
+
+def renew(card: str, table: str) -> str:
+    """The card with its table of the same heading replaced; ValueError if it has none."""
+    heading = table.splitlines()[0]
+    lines = card.splitlines()
+    if heading not in lines:
+        raise ValueError(f"no table in the card begins with: {heading}")
+    start = end = lines.index(heading)
+    while end < len(lines) and lines[end].startswith("|"):
+        end += 1
+    return "\n".join([*lines[:start], *table.splitlines(), *lines[end:]]) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("--model", type=Path, default=BUNDLED)
@@ -130,8 +149,10 @@ def main() -> None:
     parser.add_argument("--no-battery", action="store_true")
     parser.add_argument("--no-held-out", action="store_true")
     parser.add_argument("--json", type=Path, help="write every prompt and reply here")
+    parser.add_argument("--card", type=Path, help="put the tables into this model card")
     args = parser.parse_args()
     engine = LocalEngine(args.model, device="cpu")
+    tables: list[str] = []
     try:
         if not args.no_battery:
             cases = battery()
@@ -147,14 +168,16 @@ def main() -> None:
             if args.json:
                 rows = [json.dumps(asdict(result), ensure_ascii=False) for result in results]
                 args.json.write_text("\n".join(rows) + "\n", encoding="utf-8")
-            print(table(results))
+            tables.append(table(results))
+            print(tables[-1], flush=True)
         if not args.no_held_out:
             place = Place(args.data, Path(), Path(), smoke=False)
-            print("\n| held-out rows of | bits per byte | replies |\n| --- | --- | --- |")
-            for name, score in held_out_scores(engine, args.model, place).items():
-                print(f"| {name} | {score.bits_per_byte:.3f} | {score.num_replies} |")
+            tables.append(held_out_table(held_out_scores(engine, args.model, place)))
+            print("\n" + tables[-1])
     finally:
         engine.close()
+    for each in tables if args.card else ():
+        args.card.write_text(renew(args.card.read_text(encoding="utf-8"), each), encoding="utf-8")
 
 
 if __name__ == "__main__":

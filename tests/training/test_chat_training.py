@@ -18,7 +18,7 @@ from engine.local import LocalEngine
 from training.battery import battery, begins_with_number, items, loops, number, says
 from training.cards import careless, read_cards
 from training.chat import BUNDLED, SMOKE, Place, encode, export_step, make_tokenizer, train
-from training.evaluate import table, try_case
+from training.evaluate import renew, table, try_case
 from training.export import float_tensors, load_export, quantize_rows, shipped_tensors
 from training.made import made_rows
 from training.mixture import Mixture
@@ -440,3 +440,17 @@ def test_the_table_counts() -> None:
     case = next(case for case in battery() if case.kind == "capitals")
     result = try_case(case, lambda _messages: ("Paris is the capital of France.", True))
     assert result.right and "| capitals | 1 (100%) | 1 |" in table([result])
+
+
+def test_a_new_table_takes_the_place_of_the_old_one_in_a_card() -> None:
+    card = "# Model\n\n| kind | right |\n| --- | --- |\n| sums | 1 |\n| lists | 2 |\n\nEnd.\n"
+    new = "| kind | right |\n| --- | --- |\n| sums | 3 |"
+    assert renew(card, new) == f"# Model\n\n{new}\n\nEnd.\n"
+    with pytest.raises(ValueError, match="other heading"):
+        renew(card, "| other heading |\n| --- |")
+
+
+def test_the_card_of_the_bundled_model_has_both_tables() -> None:
+    card = (BUNDLED / "README.md").read_text(encoding="utf-8")
+    for heading in ("| kind | right | of |", "| held-out rows of | bits per byte | replies |"):
+        assert card.count(heading) == 1
