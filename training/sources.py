@@ -98,15 +98,15 @@ SOURCES: tuple[Source, ...] = (
     Source("children", "prose/children.jsonl.xz", 2, 0, False, "narrative English"),
     Source("encyclopedia", "prose/encyclopedia.jsonl.xz", 1, 0, False, "plain facts in prose"),
     Source("chinese", "chat/zh_chitchat.jsonl.xz", 0.5, 0.5, False, "prompts only: English please"),
-    Source("own", "texts/talk", 14, 26, True, "Corral itself, refusals, everyday topics"),
+    Source("own", "texts/talk", 14, 30, True, "Corral itself, refusals, everyday topics"),
     Source("words", "texts/words", 5, 12, True, "common words, forms, capitals"),
     Source("sums", "made/sums", 3, 14, True, "adding and taking away up to twenty, by heart"),
     Source("comparing", "made/comparing", 2, 9, True, "which of two numbers or things"),
     Source("telling", "made/memory", 3, 24, True, "names and numbers told and asked for"),
     Source("everyday", "made/everyday", 3, 14, True, "feelings, news, thanks in all wordings"),
-    Source("readings", "made/passages", 3, 30, True, "the answer stands in the passage"),
+    Source("readings", "made/passages", 3, 34, True, "the answer stands in the passage"),
     Source("edits", "made/edits", 2, 12, True, "mending, tenses, spelling, kinds, calendar"),
-    Source("lists", "made/lists", 2, 5, True, "copying, and three of a kind"),
+    Source("lists", "made/lists", 2, 12, True, "copying, and three of a kind"),
     Source("tales", "made/stories", 2, 7, False, "plots by heart, heroes afresh; no loops"),
 )
 

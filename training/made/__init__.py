@@ -20,7 +20,7 @@ from training.made.edits import (
     tense,
 )
 from training.made.everyday import small_talk
-from training.made.lists import echo, listing, lookup
+from training.made.lists import copy, echo, listing, lookup
 from training.made.memory import memory, names, pet
 from training.made.passages import passage
 from training.made.stories import go_on, story
@@ -39,10 +39,10 @@ KINDS: dict[str, tuple[Callable[[random.Random], list[Turn]], ...]] = {
     "comparing": (compare_numbers, compare_numbers, compare_things, compare_people),
     "memory": (memory, names, names, pet),
     "everyday": (small_talk,),
-    "passages": (passage, passage, passage, passage, lookup),
+    "passages": (passage, passage, passage, lookup),
     "edits": (correct, correct, tense, person_of, polite, shorter, kind_of, kind_of, odd_one,
               letters, letters, calendar),
-    "lists": (echo, listing),
+    "lists": (echo, copy, copy, listing),
     "stories": (story, story, story, go_on),
 }  # fmt: skip
 

@@ -13,6 +13,7 @@ from training.made.words import (
     SPOTS,
     THINGS,
     article,
+    articles,
     capital,
     distinct,
     hurried,
@@ -55,7 +56,7 @@ def _sentence(draw: random.Random, tense: int) -> tuple[str, str, str, str]:
         spot=draw.choice(SPOTS), food=draw.choice(FOODS), thing=draw.choice(THINGS),
         pet=draw.choice(PETS), colour=draw.choice(COLOURS),
     )  # fmt: skip
-    return subject, verbs[tense], verbs[0], rest
+    return subject, verbs[tense], verbs[0], articles(rest)
 
 
 def _plain(draw: random.Random) -> str:

@@ -35,36 +35,56 @@ _RELATIVES = listed("brother sister mother father uncle aunt friend neighbour co
 _SIBLINGS = listed("brother sister son daughter cousin nephew niece grandchild")
 _BUILDINGS = listed("school museum bakery library bank pool shop station church office")
 _MADE = listed("""
-soup bread pancakes a_cake tea dinner breakfast a_pie noodles a_salad coffee lunch cocoa
+soup bread pancakes a_cake tea dinner breakfast a_pie noodles a_salad coffee lunch cocoa jam
+lemonade waffles a_stew porridge an_omelette rice toast a_sandwich popcorn muffins curry dumplings
+a_pizza biscuits a_kite a_mask a_paper_boat a_mess a_basket a_necklace a_snowman
 """)
 _PLANTS = listed("""
-tulips carrots beans lilies potatoes trees onions sunflowers tomatoes pumpkins herbs peas
+tulips carrots beans lilies potatoes trees onions sunflowers tomatoes pumpkins herbs peas daisies
+violets cabbages melons cucumbers leeks apple_trees cherry_trees palms pines oaks grapes berries
+poppies lavender mint basil parsley corn wheat barley bushes orchids cactuses ivy ferns radishes
+garlic
 """)
-_SKIES = (
-    "cloudy", "windy", "foggy", "sunny", "stormy", "cold", "hot", "warm", "grey", "icy", "snowy",
-)  # fmt: skip
+_SKIES = listed("""
+cloudy windy foggy sunny stormy cold hot warm grey icy snowy wet dry mild humid frosty chilly misty
+bright dark calm lovely terrible rather_cool very_hot
+""")
 _HOUSES = listed("""
 a_big_house a_tall_tower an_old_farmhouse a_tiny_flat a_white_cottage a_caravan a_wooden_hut
-a_houseboat a_new_building
+a_houseboat a_new_building a_stone_house a_tent a_castle a_yellow_bungalow a_quiet_room a_villa
+a_log_cabin
 """)
 _BY = listed("""
 by_the_river near_the_forest next_to_the_station on_a_hill at_the_edge_of_town by_the_lake
 near_the_church behind_the_market in_the_mountains across_from_the_park in_the_old_town
+by_the_canal near_the_bridge above_a_bakery below_the_castle beside_the_railway in_a_valley
+on_an_island near_the_harbour next_to_a_school behind_the_stadium opposite_the_library
+in_the_desert near_the_border outside_the_city on_the_coast
 """)
 _UNDER = listed("""
 under_the_bed on_the_sofa behind_the_door in_the_garden on_the_roof next_to_the_oven in_a_basket
-under_a_tree in_the_barn on_the_stairs at_the_window by_the_fire in_the_box
+under_a_tree in_the_barn on_the_stairs at_the_window by_the_fire in_the_box on_the_carpet
+under_the_desk behind_the_curtain on_the_balcony in_the_bathtub beside_the_piano on_the_shelf
+in_the_cupboard under_the_bench near_the_gate inside_the_tent on_the_pillow between_two_chairs
+in_the_wardrobe on_top_of_the_fridge
 """)
 _WITH = listed("by_bus by_train by_car on_foot by_bike by_boat by_tram on_horseback by_plane")
-_TIMES = listed("noon midnight sunset dawn six seven eight nine ten eleven half_past_two")
 
 
 def _of(choices: list[str] | tuple[str, ...]) -> Callable[[random.Random], str]:
     return lambda draw: draw.choice(choices)
 
 
+def _time(draw: random.Random) -> str:
+    hour = draw.choice(NUMBERS[:12])
+    return draw.choice(
+        (hour, hour, f"half past {hour}", f"a quarter to {hour}", "noon", "midnight", "dawn",
+         "sunset", f"{draw.randint(1, 12)}:{draw.randint(10, 59)}", f"ten past {hour}")
+    )  # fmt: skip
+
+
 def _small(draw: random.Random) -> str:
-    return draw.choice(NUMBERS[1:]) if draw.random() < 0.5 else str(draw.randint(2, 60))
+    return draw.choice(NUMBERS[1:]) if draw.random() < 0.5 else str(draw.randint(2, 99))
 
 
 GAPS: dict[str, Callable[[random.Random], str]] = {
@@ -73,7 +93,7 @@ GAPS: dict[str, Callable[[random.Random], str]] = {
     "pet": _of(PETS), "hobby": _of(HOBBIES), "relative": _of(_RELATIVES),
     "sibling": _of(_SIBLINGS), "made": _of(_MADE), "building": _of(_BUILDINGS),
     "plants": _of(_PLANTS), "sky": _of(_SKIES), "house": _of(_HOUSES),
-    "by": _of(_BY), "under": _of(_UNDER), "with": _of(_WITH), "time": _of(_TIMES), "town": town,
+    "by": _of(_BY), "under": _of(_UNDER), "with": _of(_WITH), "time": _time, "town": town,
     "n": _small,
 }  # fmt: skip
 

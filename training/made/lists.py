@@ -8,8 +8,10 @@ from training.made.words import (
     COLOURS,
     DAYS,
     FOODS,
+    HOBBIES,
     JOBS,
     PETS,
+    SPOTS,
     THINGS,
     capital,
     distinct,
@@ -48,6 +50,25 @@ def echo(draw: random.Random) -> list[Turn]:
                 (f"This is {who}, and that is {other}. Who is this?", f"This is {who}."),
             )
         )
+    return talk(*lines)
+
+
+def copy(draw: random.Random) -> list[Turn]:
+    """Words in no order, names or figures given back one by one: every token is a copy."""
+    pool = draw.choice((THINGS, (*FOODS, *PETS, *JOBS, *COLOURS), (*THINGS, *SPOTS, *HOBBIES)))
+    lines: list[str] = []
+    for _ in range(draw.choice((1, 2))):
+        count = draw.randint(3, 9)
+        said = draw.choice(
+            (
+                " ".join(distinct(draw, pool, count)),
+                ", ".join(distinct(draw, pool, count)),
+                ", ".join(name(draw) for _ in range(count)),
+                " ".join(str(draw.randint(0, 99)) for _ in range(count)),
+            )
+        )
+        lines += [pick(draw, "Repeat: ", "Say this: ", "Repeat after me: ", "Write this again: ",
+                       "Copy this: ") + said, said]  # fmt: skip
     return talk(*lines)
 
 
@@ -96,7 +117,7 @@ def lookup(draw: random.Random) -> list[Turn]:
     people = [name(draw) for _ in range(count)]
     if len(set(people)) < count:
         return lookup(draw)
-    values = distinct(draw, draw.choice((COLOURS, FOODS, PETS, JOBS, THINGS, DAYS)), count)
+    values = distinct(draw, draw.choice((COLOURS, FOODS, PETS, JOBS, THINGS, SPOTS, DAYS)), count)
     if draw.random() < 0.2:
         values = [str(number) for number in draw.sample(range(1, 100), count)]
     mark = draw.choice((": ", " = ", " has ", " - "))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 
 from training.made.facts import FACTS, GAPS, Fact
-from training.made.words import capital, hurried, person, pick, talk
+from training.made.words import articles, capital, hurried, person, pick, talk
 from training.sources import Turn
 
 # What happened to somebody, and because of what.
@@ -65,8 +65,9 @@ def _fill(fact: Fact, draw: random.Random, taken: set[str]) -> tuple[str, list[t
         for ask, answer in fact.asked
         if all(f"{{{gap}}}" in told for gap in (*GAPS, "A", "B") if f"{{{gap}}}" in ask + answer)
     ]
-    return told.format(**values), [
-        (ask.format(**values), capital(answer.format(**values))) for ask, answer in answerable
+    return articles(told.format(**values)), [
+        (articles(ask.format(**values)), articles(capital(answer.format(**values))))
+        for ask, answer in answerable
     ]
 
 
