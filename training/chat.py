@@ -94,7 +94,7 @@ SMOKE = Recipe(
         ),
     ),
     pace=Pace(step_tokens=2048, batch_tokens=1024),
-    num_made=500,
+    num_made=200,
 )
 
 
