@@ -38,6 +38,7 @@ OPENINGS = (
     "Sorry, ",
 )
 CLOSINGS = (" please", " then", ", actually", ", by the way", " exactly", " now", ", my friend")
+MISTYPED = 0.15  # of the questions have a letter wrong
 SPREAD = 2  # careless variants of each wording, besides the wording itself
 
 
@@ -93,10 +94,23 @@ def careless(ask: str, draw: random.Random) -> str:
     return ask
 
 
+def mistyped(text: str, draw: random.Random) -> str:
+    """The text with one letter inside a word left out, doubled or swapped with the next."""
+    places = [i for i in range(1, len(text) - 2) if text[i - 1 : i + 3].isalpha()]
+    if not places or not text.isascii():
+        return text
+    at = draw.choice(places)
+    here, following = text[at], text[at + 1]
+    instead, taken = draw.choice((("", 1), (here * 2, 1), (following + here, 2)))
+    return text[:at] + instead + text[at + taken :]
+
+
 def spread(card: Card, draw: random.Random) -> Iterator[list[Turn]]:
     """Conversations of one card: every wording as written and some careless ones."""
     for ask in card.asks:
         for wording in (ask, *(careless(ask, draw) for _ in range(SPREAD))):
+            if draw.random() < MISTYPED:
+                wording = mistyped(wording, draw)
             lines = [wording, draw.choice(card.answers)]
             if card.follow_ups and draw.random() < 0.4:
                 lines += draw.choice(card.follow_ups)

@@ -89,8 +89,10 @@ SOURCES: tuple[Source, ...] = (
     ),
     Source("reading", "chat/reading.jsonl.xz", 6, 1, False, "answers that stand in a passage"),
     Source("passages", "chat/reading.jsonl.xz", 0, 4, True, "its short part", "gen-reading"),
-    Source("definitions", "chat/definitions.jsonl.xz", 6, 2, True, "many words, telegraphic"),
-    Source("facts", "chat/facts.jsonl.xz", 6, 2, True, "elements, countries; trivia is guesswork"),
+    Source("definitions", "chat/definitions.jsonl.xz", 6, 0.5, True, "many words, telegraphic"),
+    Source(
+        "facts", "chat/facts.jsonl.xz", 6, 0.5, True, "elements, countries; trivia is guesswork"
+    ),
     Source("capitals", "chat/facts.jsonl.xz", 0, 2, True, "what people try first", "capital of"),
     Source("instruct", "chat/instruct.jsonl.xz", 6, 0.5, False, "human written, uneven"),
     Source("stories", "chat/stories.jsonl.xz", 8, 0.5, False, "long fluent text for children"),
@@ -98,14 +100,16 @@ SOURCES: tuple[Source, ...] = (
     Source("children", "prose/children.jsonl.xz", 2, 0, False, "narrative English"),
     Source("encyclopedia", "prose/encyclopedia.jsonl.xz", 1, 0, False, "plain facts in prose"),
     Source("chinese", "chat/zh_chitchat.jsonl.xz", 0.5, 0.5, False, "prompts only: English please"),
-    Source("own", "texts/talk", 14, 30, True, "Corral itself, refusals, everyday topics"),
+    Source("own", "texts/corral", 8, 26, True, "what Corral and the model are; refusals"),
+    Source("talk", "texts/talk", 8, 20, True, "everyday topics, poems, other languages"),
     Source("words", "texts/words", 5, 12, True, "common words, forms, capitals"),
     Source("sums", "made/sums", 3, 14, True, "adding and taking away up to twenty, by heart"),
-    Source("comparing", "made/comparing", 2, 9, True, "which of two numbers or things"),
+    Source("comparing", "made/comparing", 2, 12, True, "which of two numbers or things"),
     Source("telling", "made/memory", 3, 24, True, "names and numbers told and asked for"),
     Source("everyday", "made/everyday", 3, 14, True, "feelings, news, thanks in all wordings"),
     Source("readings", "made/passages", 3, 34, True, "the answer stands in the passage"),
     Source("edits", "made/edits", 2, 12, True, "mending, tenses, spelling, kinds, calendar"),
+    Source("beyond", "made/beyond", 1, 7, True, "what it says when it does not know"),
     Source("lists", "made/lists", 2, 12, True, "copying, and three of a kind"),
     Source("tales", "made/stories", 2, 7, False, "plots by heart, heroes afresh; no loops"),
 )
@@ -145,7 +149,7 @@ def asks_any(row: Row, questions: frozenset[str]) -> bool:
     )
 
 
-# What the small model is and what it can do, it says in its own words (texts/talk/corral.txt).
+# What the small model is and what it can do, it says in its own words (texts/corral/corral.txt).
 _OF_ITSELF = re.compile(
     r"\b(your name|you called|call you|who are you|what are you|who is this|about yourself|"
     r"(made|created|built|trained) you|your (maker|creator|boss|owner)|"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tokenizers import Tokenizer
 
 from engine.local import LocalEngine
 from training.battery import battery, begins_with_number, items, loops, number, says
-from training.cards import careless, read_cards
+from training.cards import careless, mistyped, read_cards
 from training.chat import BUNDLED, SMOKE, Place, encode, export_step, make_tokenizer, train
 from training.evaluate import renew, table, try_case
 from training.export import float_tensors, load_export, quantize_rows, shipped_tensors
@@ -70,7 +71,7 @@ def test_cards_are_whole(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     cards = read_cards(path)
     assert len(cards) >= 10
-    if path.parent.name == "talk":
+    if path.parent.name != "words":
         assert text.count("\n? ") == sum(len(card.asks) for card in cards), "a card has no answer"
     else:
         assert text.count("\n+ ") == len(cards), "an entry has no answer"
@@ -88,12 +89,19 @@ def test_a_card_line_of_no_kind_is_refused_with_its_number(tmp_path: Path) -> No
 
 
 def test_careless_wordings_keep_the_words() -> None:
-    import random
-
     draw = random.Random(1)
     for _ in range(200):
         wording = careless("Where are my chats?", draw).lower()
         assert "where are my chats" in wording
+
+
+def test_a_mistyped_question_differs_by_a_letter_or_two() -> None:
+    draw = random.Random(1)
+    for _ in range(200):
+        wrong = mistyped("Where are my chats?", draw)
+        assert abs(len(wrong) - len("Where are my chats?")) <= 1
+        assert wrong[0] == "W" and wrong[-1] == "?"
+    assert mistyped("你好吗", draw) == "你好吗" and mistyped("ok", draw) == "ok"
 
 
 def test_questions_to_the_assistant_about_itself_are_recognized() -> None:

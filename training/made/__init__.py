@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from training.made.beyond import beyond
 from training.made.edits import (
     calendar,
     correct,
@@ -43,6 +44,7 @@ KINDS: dict[str, tuple[Callable[[random.Random], list[Turn]], ...]] = {
     "edits": (correct, correct, tense, person_of, polite, shorter, kind_of, kind_of, odd_one,
               letters, letters, calendar),
     "lists": (echo, copy, copy, listing),
+    "beyond": (beyond,),
     "stories": (story, story, story, go_on),
 }  # fmt: skip
 

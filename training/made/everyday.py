@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 
+from training.cards import MISTYPED, mistyped
 from training.made.words import DAYS, FOODS, HOBBIES, PLACES, capital, listed, name, pick, talk
 from training.sources import Turn
 
@@ -301,14 +302,16 @@ _TALKS = (
 
 def exchange(draw: random.Random) -> list[str]:
     """One exchange of small talk as plain lines, for use between other things."""
-    return draw.choice((how_are_you, feeling, news, thanks, telling))(draw)[:2]
+    said, answer, *_ = draw.choice((how_are_you, feeling, news, thanks, telling))(draw)
+    return [mistyped(said, draw) if draw.random() < MISTYPED else said, answer]
 
 
 def small_talk(draw: random.Random) -> list[Turn]:
     """One to four exchanges; a greeting stands first and a goodbye last."""
     count = draw.choice((1, 1, 1, 2, 3, 4))
     if count == 1:
-        return talk(*draw.choice(_TALKS)(draw))
+        said, *rest = draw.choice(_TALKS)(draw)
+        return talk(mistyped(said, draw) if draw.random() < MISTYPED else said, *rest)
     lines = [*greeting(draw)] if draw.random() < 0.5 else []
     for _ in range(count - 1):
         lines += exchange(draw)
