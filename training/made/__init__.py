@@ -36,7 +36,7 @@ from training.made.sums import (
 from training.sources import Row, Turn
 
 KINDS: dict[str, tuple[Callable[[random.Random], list[Turn]], ...]] = {
-    "sums": (sums, sums, sums, sums, word_problem, around),
+    "sums": (sums, sums, sums, word_problem, word_problem, around),
     "comparing": (compare_numbers, compare_numbers, compare_things, compare_people),
     "memory": (memory, names, names, pet),
     "everyday": (small_talk,),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 
+from training.cards import MISTYPED, mistyped
 from training.made.words import JOBS, capital, hurried, listed, name, pick, talk, town
 from training.sources import Turn
 
@@ -50,7 +51,8 @@ def _asked_in_vain(draw: random.Random) -> str:
     who, other, place = name(draw), name(draw), town(draw)
     event, field, office = draw.choice(_EVENTS), draw.choice(_FIELDS), draw.choice(_OFFICES)
     return pick(
-        draw, f"Who was {who} {other}?", f"Who is {who} {other}?", f"When was {who} {other} born?",
+        draw, f"Who was {who} {other}?", f"who is {who.lower()}", f"who was {who}",
+        f"Who is {who} {other}?", f"When was {who} {other} born?",
         f"Who wrote the book {who} and {other}?", f"When did {who} {other} die?",
         f"What did {who} {other} invent?", f"Who is the {office} of {place}?",
         f"Who is the {office} now?", f"who is the {office}", f"How old is the {office}?",
@@ -72,7 +74,10 @@ def _asked_in_vain(draw: random.Random) -> str:
 def beyond(draw: random.Random) -> list[Turn]:
     """A question that it cannot answer, or a task too big for it."""
     if draw.random() < 0.7:
-        return talk(hurried(_asked_in_vain(draw), draw), draw.choice(_UNKNOWN))
+        asked = hurried(_asked_in_vain(draw), draw)
+        if draw.random() < MISTYPED:
+            asked = mistyped(asked, draw)
+        return talk(asked, draw.choice(_UNKNOWN))
     text = draw.choice(_TEXTS).format(a=name(draw), b=name(draw))
     task, field = draw.choice(_TASKS), draw.choice(_FIELDS)
     asked = pick(

@@ -171,7 +171,7 @@ def pick(draw: random.Random, *choices: str) -> str:
 
 def hurried(text: str, draw: random.Random) -> str:
     """Now and then without capitals or the mark at the end, as people type."""
-    if draw.random() < 0.15:
+    if draw.random() < 0.3:
         text = text.lower()
     return text.rstrip("?.!") if draw.random() < 0.15 else text
 
