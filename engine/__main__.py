@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from engine import commands
+from engine import catalog_commands, commands
 from engine.base import CheckpointMissing, EngineError, Sampling
 from engine.catalog import BUILT_IN
 from engine.commands import note
@@ -62,13 +62,67 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m engine", description="Run a model by hand.")
     words = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_generate(words.add_parser("generate", help="write a reply on stdout"))
-    _add_score(words.add_parser("score", help="bits per byte of the replies in files"))
-    _add_bench(words.add_parser("bench", help="measure prefill and decode on this machine"))
-    _add_inspect(words.add_parser("inspect", help="what a model is, and what of it fits here"))
-    _add_fit(words.add_parser("fit", help="what a model will take, before it is loaded"))
-    _add_models(words.add_parser("models", help="models that are here, and known ones"))
-    _add_download(words.add_parser("download", help="fetch a model from the model hub"))
+
+    def word(name: str, help_line: str, *examples: str) -> _Parser:
+        """A command whose own `--help` ends with examples to copy."""
+        lines = [f"  python -m engine {name} {example}".rstrip() for example in examples]
+        added: _Parser = words.add_parser(
+            name,
+            help=help_line,
+            description=f"{help_line[:1].upper()}{help_line[1:]}.",
+            epilog="\n".join(("examples:", *lines)),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        return added
+
+    _add_generate(
+        word(
+            "generate",
+            "write a reply on stdout",
+            '--prompt "Hello!"',
+            "--messages chat.json --greedy --max-new-tokens 100",
+            '--model FILE.gguf --precision int8 --prompt "Hello!"',
+        )
+    )
+    _add_score(
+        word("score", "bits per byte of the replies in files", "replies.jsonl --model FOLDER")
+    )
+    _add_bench(
+        word(
+            "bench",
+            "measure prefill and decode on this machine",
+            "--precision int8",
+            "--shape llama-3.2-1b --precision int4 --json",
+        )
+    )
+    _add_inspect(
+        word(
+            "inspect",
+            "what a model is, and what of it fits here",
+            "--model FOLDER",
+            "--shape llama-3.1-8b",
+            "--known",
+        )
+    )
+    _add_fit(
+        word(
+            "fit",
+            "what a model will take, before it is loaded",
+            "--shape llama-3.2-1b --precision int8 --context 8192",
+            "--model FILE.gguf --users 4",
+        )
+    )
+    _add_models(word("models", "models that are here, known ones, and what of them fits", ""))
+    _add_download(
+        word(
+            "download",
+            "fetch a model from the model hub, or go on with it",
+            "smollm2-1.7b-instruct",
+            "llama-3.2-1b-instruct --token-file token.txt",
+            "owner/name",
+            "owner/name:Q4_K_M",
+        )
+    )
     return parser
 
 
@@ -149,17 +203,22 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", type=Path, default=models_folder(), help="folder of downloaded models"
     )
-    parser.set_defaults(run=commands.models)
+    parser.set_defaults(run=catalog_commands.models)
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("name", metavar="NAME", help="a name that `models` lists, or owner/name")
+    add(
+        "name",
+        metavar="NAME",
+        help="a name that `models` lists, or owner/name; one quantization of a repository's GGUF "
+        "files is owner/name:Q4_K_M",
+    )
     add("--models", type=Path, default=models_folder(), help="folder of downloaded models")
     add("--token-file", type=Path, metavar="FILE", help='the hub\'s token; "-" reads stdin')
     add("--endpoint", metavar="URL", help="another hub than huggingface.co")
     add("--json", action="store_true", help="progress as lines of JSON on stderr")
-    parser.set_defaults(run=commands.download)
+    parser.set_defaults(run=catalog_commands.download)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,16 @@ def describe_need(
     )
 
 
+def fits_here(name: str, *, device: str = "auto", context: int = 4096) -> str:
+    """Whether the shape called `name` and `context` tokens fit what is free, in a few words."""
+    chosen, config = choose_device(device), shape(name)
+    held = choose_precision(config, chosen)
+    found = fit(config, held, free_bytes(chosen), chosen)
+    if found.max_context < min(context, config.context_length):
+        return f"too large for this machine ({_size(found.weight_bytes)} in {held})"
+    return f"fits here in {held}"
+
+
 def describe_known(*, device: str = "auto") -> str:
     """Which of the public Llamas fit this machine, and with how much context."""
     chosen = choose_device(device)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.page.figures import size
 from app.page.inspector import Inspector
 from app.page.servers import MAX_SERVERS, Servers
 from app.page.templates import Templates
@@ -60,6 +62,8 @@ def test_every_row_is_told_as_it_is(services: Services, inspector: Inspector, ro
         "Key-value heads": f"{row.kv_heads}",
         "Vocabulary": f"{row.vocab:,} ({'one table' if row.tied else 'two tables'}",
         "Context": f"{row.context:,} tokens",
+        "Rotary positions": f"θ {row.theta:,.0f}"
+        + (f", llama3 × {row.factor:g}</dd>" if row.factor else "</dd>"),
     }
     for name, value in facts.items():
         assert f"<dt>{name}</dt><dd>{value}" in html, name
@@ -68,6 +72,15 @@ def test_every_row_is_told_as_it_is(services: Services, inspector: Inspector, ro
         assert f"with keys and values for every head it would be {row.kib_if_mha:g} KiB" in html
     else:
         assert "every query head has its own" in html
+    # The plot ends at the whole context, with and without sharing; its lines keep the proportion.
+    whole = [size(kib * 1024 * row.context) for kib in (row.kib, row.kib_if_mha)]
+    assert f">{whole[0]}</text>" in html
+    top = re.search(r'class="line" d="M10 160L650 ([\d.]+)"', html)
+    assert top is not None
+    assert 160 - float(top[1]) == pytest.approx(150 * row.kib / row.kib_if_mha, abs=0.06)
+    shares = row.kib != row.kib_if_mha
+    assert ('<path class="other"' in html) is shares
+    assert not shares or f">{whole[1]}</text>" in html
 
 
 @pytest.mark.parametrize("name", SHAPES)
