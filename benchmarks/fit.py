@@ -35,8 +35,8 @@ SHAPES = {
     "smollm2": (30, 576, 9, 3, 1536, 49152, True),  # the real sizes of the 135M
     "tinyllama": (8, 1280, 20, 4, 3456, 32000, False),
     "code-llama": (6, 1536, 12, 12, 4096, 32016, False),
+    "llama-3.2-1b": (8, 2048, 32, 8, 8192, 64000, True),  # half its layers and vocabulary
 }
-HELD_OUT = ("smollm2", "tinyllama", "code-llama")
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ CASES = (
     Case("code-llama", "bf16", 512, 1),
     Case("code-llama", "int8", 512, 2),
     Case("code-llama", "int4", 256, 1),
+    Case("llama-3.2-1b", "bf16", 256, 1),
+    Case("llama-3.2-1b", "int8", 256, 1),
 )
 
 

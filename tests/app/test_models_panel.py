@@ -43,6 +43,14 @@ class Named(TellingEngine):
 
 
 @dataclass
+class Completing(Named):
+    """A base model."""
+
+    def info(self) -> EngineInfo:
+        return replace(super().info(), chat=False)
+
+
+@dataclass
 class Coupled(Named):
     """Says that "one" is an adapter over its own model."""
 
@@ -141,6 +149,17 @@ def test_another_model_answers_and_the_old_one_is_closed(
         'data-mode="use" data-text="built-in"' in told["html"]
         and 'data-mode="use" data-text="two"' not in told["html"]
     )
+
+
+def test_a_base_model_is_said_to_complete(
+    panels: Panels, services: Services, garage: Garage
+) -> None:
+    said = "it completes texts rather than chats"
+    assert said not in shown(panels)["html"]
+    garage.kind = Completing
+    services.running.use("two")
+    services.engine.wait(Event())
+    assert said in shown(panels)["html"]
 
 
 def test_an_adapter_over_the_model_that_answers_is_switched_to_and_not_loaded(

@@ -47,8 +47,9 @@ def test_loading_a_real_shape_in_bfloat16_never_takes_a_tenth_more() -> None:
 def check(case: Case, folder: Path) -> None:
     row = compare(case, measure(folder, case), folder)
     assert abs(float(row["error"])) <= 0.10, row
-    if float(row["measured_megabytes"]) > 700:  # some 25 MB stay, whatever the model's size
+    if float(row["measured_megabytes"]) > 700:  # up to 40 MB come and stay, whatever the size
         assert float(row["given_back"]) >= 0.95, row
+        assert case.precision != "bf16" or float(row["loading"]) <= 1.1, row
 
 
 @pytest.mark.slow
