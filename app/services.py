@@ -29,6 +29,7 @@ from app.task import Means, Step, Task, cache_scope
 from app.turn import take_turn
 from app.upkeep import start_upkeep
 from engine.base import Engine, EngineError, EngineInfo, Sampling
+from engine.home import MEASURED
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
 from safety.policy import Policy
@@ -214,6 +215,8 @@ def load_engine(settings: Settings) -> Engine:
         deterministic=settings.deterministic,
         device=settings.device,
         precision=settings.precision,
+        kept="int8" if settings.cache_precision == "int8" else "auto",
+        measured=settings.data / MEASURED,
         threads=settings.threads or None,
         cache_bytes=settings.cache_megabytes << 20 or None,
         disk_folder=settings.data / KEPT_FOLDER,

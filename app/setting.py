@@ -77,7 +77,7 @@ class Definition:
             return "on or off"
         if self.low is not None:
             return f"{self.low} to {self.high}"
-        if re.fullmatch(r"[a-z0-9|]+", self.pattern):
+        if re.fullmatch(r"[a-z0-9|-]+", self.pattern):
             return self.pattern.replace("|", ", ")
         named = {"data": "a folder", "hosts": "host names", "device": "see help"}
         return named.get(self.name, "text")

@@ -49,7 +49,9 @@ class Settings:
         "Where to compute: auto, cpu, cuda, cuda:1, mps.",
         pattern=r"auto|cpu|mps|cuda(:\d{1,2})?",
     )
-    precision: str = setting("auto", "How weights are kept.", pattern=r"auto|fp32|bf16|int8|int4")
+    precision: str = setting(
+        "auto", "How weights are kept.", pattern=r"auto|fp32|bf16|int8|int4|int4-128"
+    )
     adapter: str = setting(
         "", "Folder of a LoRA adapter that is merged into the model.", pattern=r".*", shown="none"
     )
@@ -85,6 +87,12 @@ class Settings:
         "Memory for keys and values of conversations; 0 chooses by the machine.",
         low=0,
         high=4_000_000,
+    )
+    cache_precision: str = setting(
+        "auto",
+        "How keys and values of conversations are kept: as suits the model (auto), or in int8, in "
+        "about half the memory.",
+        pattern=r"auto|int8",
     )
     cache_disk_megabytes: int = setting(
         4096,

@@ -21,7 +21,7 @@ from engine.evaluate import RowsInvalid
 from engine.home import PointerUnreadable, data_folder
 
 _DEVICES = "auto, cpu, cuda, cuda:1, mps"
-_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+_PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4", "int4-128")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -138,6 +138,8 @@ def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
     add("--models", type=Path, default=models_folder(), help="folder of downloaded models")
     add("--device", default="auto", help=_DEVICES)
     add("--precision", default="auto", choices=_PRECISIONS)
+    kept = "keys and values: auto, or int8 in about half the memory"
+    add("--cache-precision", default="auto", choices=("auto", "int8"), help=kept)
     add("--threads", type=int, default=0, help="processor threads; 0 chooses by the machine")
     add("--adapter", type=Path, metavar="DIR", help="a LoRA adapter that is merged into the model")
     add(

@@ -27,6 +27,7 @@ from engine.catalog import (
     resolve,
 )
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
+from engine.home import MEASURED, PointerUnreadable, data_folder
 from engine.infill import infill_ids
 from engine.usual import usual_sampling
 
@@ -141,6 +142,7 @@ def inspect(options: argparse.Namespace) -> int:
     if not (options.known or options.shape):
         folder = resolve(options.model, models=options.models)
     from engine.inspect import describe, describe_checkpoint, describe_known
+    from engine.quality import known_quality
     from engine.shapes import shape
 
     if options.known:
@@ -149,7 +151,10 @@ def inspect(options: argparse.Namespace) -> int:
         print(describe(shape(options.shape), name=options.shape, device=options.device))
     else:
         print(describe_checkpoint(folder, device=options.device, **_opening(options)))
-        print(_text_side(_opened(options)))
+        opened = _opened(options)
+        print(_text_side(opened))
+        for quality in known_quality(opened.fingerprint, _measured_folder()).values():
+            print(f"Measured here: {quality}.")
     return 0
 
 
@@ -213,10 +218,20 @@ def _engine(options: argparse.Namespace) -> LocalEngine:
         **_opening(options),
         device=options.device,
         precision=options.precision,
+        kept=options.cache_precision,
+        measured=_measured_folder(),
         threads=options.threads or None,
     )
     note(_described(engine.info()))
     return engine
+
+
+def _measured_folder() -> Path | None:
+    """Where what was measured of models is kept; None if the data folder cannot be found."""
+    try:
+        return data_folder() / MEASURED
+    except PointerUnreadable:
+        return None
 
 
 def _described(info: EngineInfo) -> str:

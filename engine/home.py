@@ -13,6 +13,8 @@ from pathlib import Path
 
 MOVED_FILE = "moved-to"  # in the system's folder: one line, the folder that holds the data now
 
+MEASURED = "measured"  # in the data folder: what was measured of models, a file for each
+
 
 class PointerUnreadable(Exception):
     """The note that says where the data was moved cannot be read. `str(error)` says what to do."""

@@ -298,6 +298,7 @@ class Llama:
         self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
         self.rotary = rotary
         self.kernels = ""  # which kernels multiply, and why: measured at loading
+        self.quality: object = None  # what quantizing costs, if it was measured: `Quality`
         self.step: Step | None = None  # an own kernel for passes of few tokens
         self.adapters: set[str] = set()  # fingerprints of those that rows may compute with
         self.cache_shape = cache_shape(config, precision, device, kept)

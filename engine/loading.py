@@ -3,7 +3,8 @@
 Before the first answer two things are compared: a cached decode with one full pass on a fixed
 prompt, and, on a GPU, the first layer with the same layer on the CPU in float32. Drivers and wheels
 have computed garbage in silence (pytorch#123151 on MPS). What fails is replaced by a plainer
-precision, then by the CPU, and the sentence that says so stands in `EngineInfo.note`.
+precision, then by the CPU, and the sentence that says so stands in `EngineInfo.note`. So does what
+quantizing costs, where it is more than it should (`engine/quality.py`).
 """
 
 from __future__ import annotations
@@ -20,22 +21,25 @@ from engine.config import LlamaConfig
 from engine.device import device_name, is_out_of_memory
 from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
-from engine.kv_cache import Slot
+from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
+from engine.quality import Quality, QualityCheck
+from engine.quantize import PRECISIONS as _PRECISIONS
 from engine.quantize import Precision
 from engine.tuning import tune
 from engine.weights import first_layer_of, load_llama
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4")
+PRECISIONS = ("auto", *_PRECISIONS)
 
 # From this size on a float checkpoint is quantized to int8 on a CPU: below it the weights are read
 # fast enough as they are, and float32 is exact.
-_INT8_PARAMETERS = 500_000_000
+_INT8_PARAMETERS = 100_000_000
 
 # Greatest difference of logits, relative to the largest, between decode and a full pass.
 _TOLERANCE = {"fp32": 1e-3, "bf16": 0.15, "fp16": 0.03, "int8": 0.15, "int4": 0.15}
+_TOLERANCE["int4-128"] = _TOLERANCE["int4"]
 # Mean difference of the first layer's output from that of the CPU, relative to its spread. Four
 # bits move it by a tenth; what garbage does begins at one.
 _LAYER_TOLERANCE = 0.3
@@ -46,27 +50,43 @@ def load_model(
     device: torch.device,
     precision: str = "auto",
     progress: Callable[[float], None] = lambda _part: None,
+    kept: Kept = "auto",
+    *,
+    check: QualityCheck | None = None,
 ) -> tuple[Llama, str]:
-    """The model in the first way that passes its tests, and a note if that is not the first way.
+    """The model in the first way that passes its tests, and a note if there is more to say.
 
-    Raises `CheckpointError`, and `DeviceOutOfMemory` if the device has no room for the weights.
+    `kept` is how keys and values are. `check` measures what quantizing costs. Raises
+    `CheckpointError`, and `DeviceOutOfMemory` if the device has no room for the weights.
     """
-    ways = list(_ways(checkpoint.config, device, precision))
-    for place, candidate in ways:
-        model = _try(checkpoint, place, candidate, progress)
+    note = ""
+    for place, candidate in _ways(checkpoint.config, device, precision):
+        model = _try(checkpoint, place, candidate, progress, kept)
         if model is None:
+            note = note or f"{candidate} failed its self-test on {device_name(place)}"
             continue
         attach_step(model)
         model.kernels = tune(model)
         log.info("%s: %s", checkpoint.name, model.kernels)
-        if (place, candidate) == ways[0]:
-            return model, ""
-        failed = f"{ways[0][1]} failed its self-test on {device_name(device)}"
-        return model, f"{failed}; {candidate} on {device_name(place)} is used."
+        quality = model.quality = check.of(model, checkpoint) if check else None
+        log.info("%s: %s", checkpoint.name, quality or "no quality to measure")
+        if quality and not quality.passes and precision == "auto" and place.type == "cpu":
+            note = f"{quality} on this model"
+            model.unload()
+            continue
+        used = f"{note}; {candidate} on {device_name(place)} is used." if note else ""
+        return model, used or _warning(quality)
     raise CheckpointBroken(
         f"{checkpoint.name} computes different numbers for the same text twice, or none at all: "
         "its weights are damaged. Download it again."
     )
+
+
+def _warning(quality: Quality | None) -> str:
+    """What the owner should know of a precision that was asked for and loses too much."""
+    if quality is None or quality.passes:
+        return ""
+    return f"{quality} on this model: its answers may be worse. Choose int8 or bf16."
 
 
 def choose_precision(config: LlamaConfig, device: torch.device) -> Precision:
@@ -89,6 +109,8 @@ def _ways(
     if precision != "auto":
         wanted = cast(Precision, precision)
     yield device, wanted
+    if precision == "auto" and wanted == "int8" and not config.quantized:
+        yield device, "bf16"
     if wanted != "fp32":
         yield device, "fp32"
     if device.type != "cpu":
@@ -101,10 +123,11 @@ def _try(
     device: torch.device,
     precision: Precision,
     progress: Callable[[float], None],
+    kept: Kept,
 ) -> Llama | None:
     """The model, or None if it fails a test or the device cannot run it."""
     try:
-        model = load_llama(checkpoint, precision, device, progress=progress)
+        model = load_llama(checkpoint, precision, device, kept=kept, progress=progress)
         error = self_test(model)
         if device.type != "cpu" and first_layer_error(model, checkpoint) > _LAYER_TOLERANCE:
             error = float("inf")

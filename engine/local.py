@@ -36,7 +36,7 @@ from engine.device import choose_device, choose_threads, device_name, free_bytes
 from engine.disk_tier import DiskTier
 from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
-from engine.kv_cache import Slot
+from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
 from engine.loading import PRECISIONS
 from engine.opening import LoadedModel, open_draft, open_model
@@ -73,12 +73,15 @@ class LocalEngine:
         adapter: Path | None = None,
         allow_pickle: bool = False,
         extension: str = "",
+        kept: Kept = "auto",
+        measured: Path | None = None,
         name: str | None = None,
         progress: Callable[[float], None] = lambda _part: None,
     ) -> None:
         """Load the model at `folder`, a folder or a GGUF file; blocks until it can answer.
 
-        `adapter`, `allow_pickle` and `extension` are those of `open_model`.
+        `adapter`, `allow_pickle`, `extension` and `measured` are those of `open_model`. `kept` is
+        how keys and values are: int8 takes about half the memory of 16 bits.
         `cache_bytes` bounds all keys and values on the device, running and kept (default: eight
         whole contexts, within half of the memory that is free after loading), `memory_bytes` those
         moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
@@ -91,7 +94,13 @@ class LocalEngine:
             raise ModelUnsupported(
                 f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
             )
-        opened = open_model(folder, adapter=adapter, allow_pickle=allow_pickle, extension=extension)
+        opened = open_model(
+            folder,
+            adapter=adapter,
+            allow_pickle=allow_pickle,
+            extension=extension,
+            measured=measured,
+        )
         opened_draft = open_draft(draft, opened) if draft else None
         choices = (threads,) if threads else thread_choices(choose_threads())
         self._scheduler = Scheduler(
@@ -99,7 +108,7 @@ class LocalEngine:
         )
         self._draft: LoadedModel | None = None
         try:
-            load = partial(opened.load, choose_device(device), precision, progress)
+            load = partial(opened.load, choose_device(device), precision, progress, kept)
             self._model, note = self._scheduler.aside(load)
             self._device = self._model.device  # the CPU if a GPU failed its self-test
             shape, free = self._model.cache_shape, free_bytes(self._device)
@@ -137,6 +146,7 @@ class LocalEngine:
             deterministic=deterministic,
             draft=opened_draft.name if opened_draft else "",
             kernels=self._model.kernels if isinstance(self._model, Llama) else "",
+            quality=str(getattr(self._model, "quality", None) or ""),
         )
         plain = View(opened.tokenizer, opened.format, info)
         self._views = Views(self._scheduler, self._model, opened, plain)

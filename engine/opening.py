@@ -18,8 +18,10 @@ from engine.base import CheckpointBroken, ModelUnsupported
 from engine.chat_format import ChatFormat, chat_format_for, template_format
 from engine.checkpoint import Checkpoint, open_checkpoint
 from engine.extension import extended
+from engine.kv_cache import Kept
 from engine.loading import load_model
 from engine.model import Model
+from engine.quality import QualityCheck
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.transformers_model import ForeignFolder, is_foreign
 
@@ -48,7 +50,7 @@ class Load(Protocol):
     """Loads the weights → the model, and a note if it is not as it was wanted. Blocks."""
 
     def __call__(
-        self, device: torch.device, precision: str, progress: Progress, /
+        self, device: torch.device, precision: str, progress: Progress, kept: Kept = "auto", /
     ) -> tuple[LoadedModel, str]:
         """Raises `CheckpointError` or `DeviceOutOfMemory`."""
         ...
@@ -75,10 +77,12 @@ def open_model(
     adapter: Path | None = None,
     allow_pickle: bool = False,
     extension: str = "",
+    measured: Path | None = None,
 ) -> Opened:
     """Read everything but the weights of the model at `path`; see `open_checkpoint`.
 
-    `extension` lengthens its context (`engine/extension.py`). Raises `CheckpointError`.
+    `measured` is where what quantizing costs is kept (`engine/quality.py`). `extension` lengthens
+    its context (`engine/extension.py`). Raises `CheckpointError`.
     """
     path = Path(path).expanduser()
     if path.is_dir() and is_foreign(path):
@@ -94,7 +98,11 @@ def open_model(
         checkpoint.config.vocab_size,
         tokenizer,
         form,
-        partial(load_model, checkpoint),
+        partial(
+            load_model,
+            checkpoint,
+            check=QualityCheck(checkpoint.fingerprint, tokenizer, measured),
+        ),
         checkpoint,
     )
 

@@ -20,7 +20,7 @@ from engine.config import refuse_code
 from engine.device import device_name, is_out_of_memory
 from engine.folder import refuse_pickles, weight_specs
 from engine.json_values import MAX_CONFIG_BYTES, read_json
-from engine.kv_cache import CacheShape, Slot
+from engine.kv_cache import CacheShape, Kept, Slot
 
 _ATTENTION = {"full_attention", "sliding_attention"}
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -87,10 +87,12 @@ class ForeignFolder:
         return str((self.raw.get("architectures") or [self.raw["model_type"]])[0])
 
     def load(
-        self, device: torch.device, precision: str, progress: Any
+        self, device: torch.device, precision: str, progress: Any, kept: Kept = "auto"
     ) -> tuple[TransformersModel, str]:
         """Load the weights; see `engine.opening.Load`."""
         chosen, note = self._precision(device, precision)
+        if kept != "auto":
+            note = f"{note} {self.architecture} keeps keys and values as it computes them.".strip()
         from transformers import AutoModelForCausalLM
 
         try:

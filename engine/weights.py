@@ -141,6 +141,31 @@ def first_layer_of(checkpoint: Weights) -> Llama:
     )
 
 
+@torch.inference_mode()
+def read_by_layers(
+    checkpoint: Weights, ids: Sequence[int], precision: Precision, device: torch.device
+) -> Tensor:
+    """Logits (n, V) after each of `ids`, float32, with one layer in memory at a time."""
+    config, nothing = checkpoint.config, Dense(torch.empty(0, 0))
+    source, rotary = _Source(checkpoint, precision, device), Rotary(config, device)
+    hidden, vocab = config.hidden_size, config.vocab_size
+    table = source.matrix([("model.embed_tokens", vocab)], hidden, embedding=True)
+    x = table.rows(torch.tensor(ids, device=device))
+    one = replace(config, num_hidden_layers=1)
+    for layer in range(config.num_hidden_layers):
+        block = _load_block(source, config, f"model.layers.{layer}")
+        model = Llama(
+            one, nothing, [block], block.norm1, nothing, rotary, precision=precision, device=device
+        )
+        x = model.first_layer(x)
+    norm = Norm(source.vector("model.norm.weight", hidden), config.rms_norm_eps)
+    if not config.tie_word_embeddings:
+        table = source.matrix([("lm_head", vocab)], hidden, embedding=True)
+    logits = table(norm(x)).float()
+    give_back()
+    return logits
+
+
 def _load_block(source: _Source, config: LlamaConfig, prefix: str) -> Block:
     hidden, ffn, dim = config.hidden_size, config.intermediate_size, config.head_dim
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads

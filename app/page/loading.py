@@ -17,7 +17,7 @@ from engine.config import LlamaConfig
 from storage.records import OWNER_ID
 
 # What the page offers; the first is what the model and the machine suggest.
-PRECISIONS = ("auto", "fp32", "bf16", "int8", "int4")
+PRECISIONS = ("auto", "fp32", "bf16", "int8", "int4", "int4-128")
 CONTEXTS = ("0", "2048", "4096", "8192", "16384", "32768", "65536", "131072")
 
 

@@ -145,6 +145,8 @@ class ModelsPanel:
             "precision": info.precision,
             "context": context,
         }
+        if info.quality:
+            values["quality"] = info.quality
         if info.leaves_to:
             del values["parameters"]  # they are the other machine's
         return [(self._say(f"panels.models.facts.{key}"), value) for key, value in values.items()]

@@ -20,7 +20,7 @@ CPU, MPS = torch.device("cpu"), torch.device("mps")
 
 
 def test_what_auto_means() -> None:
-    small, large = parse_config(BASE), shape("llama-3.2-1b")
+    small, large = parse_config(BASE), shape("smollm2-135m")
     assert choose_precision(small, CPU) == "fp32"
     assert choose_precision(large, CPU) == "int8"
     assert choose_precision(large, torch.device("cuda")) == "bf16"

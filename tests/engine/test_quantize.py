@@ -17,7 +17,7 @@ from engine.quantize import (
 CPU = torch.device("cpu")
 
 # Greatest error of a product with random normal weights, relative to its standard deviation.
-TOLERANCE = {"fp32": 1e-4, "bf16": 0.03, "int8": 0.06, "int4": 0.5}
+TOLERANCE = {"fp32": 1e-4, "bf16": 0.03, "int8": 0.06, "int4": 0.5, "int4-128": 0.6}
 
 
 def weights(rows: int = 128, width: int = 128) -> Tensor:
@@ -40,7 +40,7 @@ WAYS = {"own": Plan(own_rows=99), "packed": Plan(packed_rows=99), "dense": Plan(
 
 
 @pytest.mark.parametrize("own", [True, False])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4", "int4-128"])
 def test_all_ways_multiply_by_the_same_weights(
     precision: Precision, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +94,15 @@ def test_int4_uses_all_sixteen_values_of_a_group() -> None:
     quantized = quantize_int4(weights())
     assert quantized.values.min() == 0 and quantized.values.max() == 15
     assert quantized.scale.shape == (128, 4) and not quantized.zero.any()
+
+
+def test_wide_groups_take_less_room_where_they_fill_the_row() -> None:
+    sizes = {name: make_matrix(weights(), name, CPU).num_bytes for name in ("int4", "int4-128")}
+    assert sizes["int4"] - sizes["int4-128"] == 128 * 3 * 2  # three scales of a row in four
+    narrow = weights(64, 192)
+    assert (
+        make_matrix(narrow, "int4-128", CPU).num_bytes == make_matrix(narrow, "int4", CPU).num_bytes
+    )
 
 
 def test_int4_is_closer_than_ggml_q4_0() -> None:
