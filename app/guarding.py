@@ -19,6 +19,7 @@ from engine.base import Engine, EngineClosed
 from safety.base import Guard, GuardError, PolicyInvalid
 from safety.categories import OwnCategory
 from safety.choice import BUILT_IN, load_chosen
+from safety.gate import MODES, Mode
 from safety.policy import DEFAULT_POLICY, PRESETS, Policy
 from storage.records import OWNER_ID, SafetyEvent
 from storage.store import Store
@@ -199,6 +200,12 @@ class Guarding:
         """For how many days what was held back is kept; 0 drops it at once."""
         saved = self._store.setting(OWNER_ID, "keep_withheld_days") if self._store else None
         return int(saved) if saved and saved.isdecimal() else 0
+
+    @property
+    def gate_mode(self) -> Mode:
+        """How much of an answer is judged before any of it is shown, as the owner chose."""
+        saved = self._store.setting(OWNER_ID, "gate_mode") if self._store else None
+        return next((mode for mode in MODES if mode == saved), "strict")
 
     @property
     def leaves_machine(self) -> bool:

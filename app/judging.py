@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from safety.base import Verdict
-from safety.code_check import judge_code
+from safety.base import Guard, Verdict
+from safety.code_check import Look, judge_code
 from safety.gate import Check
 from safety.injection import judge_documents
 from safety.policy import Decision, Policy
@@ -88,6 +88,7 @@ def judged_reply(
     policy: Policy,
     *,
     override: bool,
+    look: Look | None = None,
 ) -> tuple[list[VerdictRecord], list[SafetyEvent]]:
     """What is kept of a reply's checks: all beside it; in the log the last, and what was found.
 
@@ -102,21 +103,30 @@ def judged_reply(
             outcome: Outcome | None = "overridden" if override and record.action == "warn" else None
             digest = store.digest(text[: check.upto_char])
             events.append(event_of(message_id, record, check.decision, digest, outcome))
-    if (code := code_decision(text, policy)) is not None:
+    if (code := code_decision(text, policy, look)) is not None:
         record = recorded("code", code, policy, len(text))
         records.insert(0, record)  # the final verdict stays the last word
         events.append(event_of(message_id, record, code, store.digest(text), "shown"))
     return records, events
 
 
-def code_decision(text: str, policy: Policy) -> Decision | None:
+def reply_decision(
+    guard: Guard, policy: Policy, prompt: str, reply: str, look: Look | None = None
+) -> Decision:
+    """What the policy says of a reply so far: of the text, and of the code in it. Blocks."""
+    decision = policy.decide(guard.judge(prompt, reply), "reply")
+    code = None if decision.blocks else code_decision(reply, policy, look)
+    return code if code is not None and code.blocks else decision
+
+
+def code_decision(text: str, policy: Policy, look: Look | None = None) -> Decision | None:
     """What the policy says of the code in a reply; None where there is none.
 
     A checker that fails leaves the code *not checked*, which is shown as such: it is a second look
     at the user's own machine, and the guard has judged the text itself.
     """
     try:
-        verdict = judge_code(text)
+        verdict = judge_code(text, look)
     except Exception as error:
         log.warning("the code check failed: %s", type(error).__name__)
         return Decision("log", failed=f"The code check stopped with {type(error).__name__}.")

@@ -32,6 +32,7 @@ from engine.base import Engine, EngineError, EngineInfo, Sampling
 from engine.home import MEASURED
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard
+from safety.code_shield import CodeShield
 from safety.policy import Policy
 from storage.records import Conversation, Turn
 from storage.store import Store
@@ -80,6 +81,8 @@ class Services:
             settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
         )
         self.guard: Part[Guard] = self.guarding.part
+        folder = settings.code_shield
+        self.code_shield = CodeShield(Path(folder).expanduser()) if folder else None
 
     def start(self) -> None:
         """Open the store. Raises `StorageError`; nothing runs then."""
@@ -88,7 +91,8 @@ class Services:
             log.error("the database was damaged: %s", self.store.repair.report())
         self.running.start(self.store)
         self.guarding.start(self.store)
-        means = Means(self.store, self.engine, self.guard, self.closing)
+        look = self.code_shield.check if self.code_shield else None
+        means = Means(self.store, self.engine, self.guard, self.closing, look)
 
         def run(task: Task, cancel: Event) -> Iterator[Step]:
             return take_turn(task, means, cancel=cancel)
@@ -117,6 +121,7 @@ class Services:
             choices.sampling(self.sampling(user_id)),
             instructions=instructions(conversation.system_prompt, choices, self.library),
             overflow=choices.overflow,
+            gate_mode=self.guarding.gate_mode,
             keeps_withheld=self.guarding.keep_days > 0,
             memory_only=self.store.people.is_guest(user_id),
         )
@@ -190,6 +195,8 @@ class Services:
         self.downloads.close()
         self.jobs.close()
         self.running.close()
+        if self.code_shield is not None:
+            self.code_shield.close()
         self.store.close()
 
 

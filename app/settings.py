@@ -122,6 +122,13 @@ class Settings:
     guard_key_file: str = setting(
         "", "File with the key of a remote guard.", pattern=r".*", shown="none"
     )
+    code_shield: str = setting(
+        "",
+        "Folder that `python -m safety code-shield FOLDER` made: Meta's Code Shield then takes a "
+        "second look at code.",
+        pattern=r".*",
+        shown="none",
+    )
     hosts: tuple[str, ...] = setting(
         (),
         "Further host names, with commas, under which the page may be asked for; "

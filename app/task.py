@@ -16,6 +16,7 @@ from app.parts import Part
 from engine.base import Engine, Sampling
 from engine.kept_files import MEMORY_ONLY
 from safety.base import Guard
+from safety.code_check import Look
 from safety.gate import Mode
 from safety.policy import Policy
 from storage.records import Conversation, Status, Turn
@@ -41,12 +42,16 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a turn works with. `closing` is set while the server shuts down."""
+    """What a turn works with. `closing` is set while the server shuts down.
+
+    `look` is a second look at code, beside the code check.
+    """
 
     store: Store
     engine: Part[Engine]
     guard: Part[Guard]
     closing: Event
+    look: Look | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from app.ahead import Ahead, beside
 from app.draft import Draft, generation, status_of
-from app.judging import code_decision, judged_prompt, judged_reply
+from app.judging import judged_prompt, judged_reply, reply_decision
 from app.parts import Part, PartCancelled
 from app.task import Begun, Means, Step, Task
 from engine.base import Chunk, EngineInfo
@@ -53,7 +53,7 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
         else:
             engine = yield from _awaited(means.engine, cancel)
             info = engine.info()
-            yield from _write(task, means.store, ahead.chunks(engine), guard, draft)
+            yield from _write(task, means, ahead.chunks(engine), guard, draft)
             draft.memory_bytes = int(getattr(engine, "held_bytes", 0))
             status = status_of(draft, means.closing)
     except PartCancelled:
@@ -67,7 +67,13 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
         override = task.override
         text = draft.kept + draft.shown
         verdicts, events = judged_reply(
-            means.store, reply.id, text, draft.checks, task.judged_by, override=override
+            means.store,
+            reply.id,
+            text,
+            draft.checks,
+            task.judged_by,
+            override=override,
+            look=means.look,
         )
         means.store.finish_reply(
             reply.id,
@@ -95,7 +101,7 @@ def _refused(task: Task, store: Store, verdict: Future[Verdict]) -> Generator[St
 
 
 def _write(
-    task: Task, store: Store, chunks: Iterator[Chunk], guard: Guard, draft: Draft
+    task: Task, means: Means, chunks: Iterator[Chunk], guard: Guard, draft: Draft
 ) -> Iterator[Step]:
     """Write the reply, and let through what the gate lets through."""
     yield Step("reading")
@@ -103,16 +109,14 @@ def _write(
     begun = task.begun.text if task.begun else ""
 
     def judge(reply_so_far: str) -> Decision:
-        decision = policy.decide(guard.judge(prompt_text, reply_so_far), "reply")
-        code = None if decision.blocks else code_decision(reply_so_far, policy)
-        return code if code is not None and code.blocks else decision
+        return reply_decision(guard, policy, prompt_text, reply_so_far, means.look)
 
     gate = Gate(judge, mode=task.gate_mode, already=draft.kept, keeps_withheld=task.keeps_withheld)
 
     def let_through(releases: Sequence[Release], chunk: Chunk) -> Step:
         text = "".join(release.text for release in releases)
         if text:
-            store.append(task.turn.reply.id, text)
+            means.store.append(task.turn.reply.id, text)
             draft.shown += text
         return Step(
             "writing" if draft.ids else "reading",

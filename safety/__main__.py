@@ -2,10 +2,13 @@
 
     python -m safety judge < in.jsonl > out.jsonl
     python -m safety benchmark [FILE_OR_FOLDER ...] [--json] [--html FILE] [--compare OTHER]
+    python -m safety code-shield FOLDER
 
 `judge` answers each line with a line. `benchmark` judges labelled texts, Corral's own probes if no
 file is named, and prints how many were caught and how many were flagged by mistake. With
 `--compare` a second guard (a folder or an address) or policy (its name) stands beside the first.
+`code-shield` installs Meta's Code Shield into an environment of its own and tries it; started with
+`--code-shield FOLDER`, Corral then uses it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from safety.base import Guard, GuardBroken, GuardError, NextToken
 from safety.benchmark import figures, grouped, judge_all, table, under
 from safety.built_in import BUNDLED, load_built_in
 from safety.choice import load_chosen
+from safety.code_shield import CodeShield, install
 from safety.datasets import read_folder
 from safety.judge import judge_lines
 from safety.policy import PRESETS, Policy
@@ -33,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 0, or 1 with one sentence on stderr."""
     args = _arguments(argv)
     try:
+        if args.command == "code-shield":
+            return _install_code_shield(args.files)
         guard = load_built_in(args.guard)
         if args.command == "benchmark":
             _benchmark(guard, args)
@@ -50,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m safety", description="Judge texts, measure guards."
+        prog="python -m safety", description="Judge texts, measure guards, add Code Shield."
     )
-    parser.add_argument("command", choices=("judge", "benchmark"))
+    parser.add_argument("command", choices=("judge", "benchmark", "code-shield"))
     parser.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="labelled texts, or the folder"
     )
@@ -85,6 +91,22 @@ def _benchmark(guard: Guard, args: argparse.Namespace) -> None:
         for run in runs:
             print(f"{run.name} {run.version}, policy {run.policy}", file=sys.stderr)
             print(table(grouped(run.judged)))
+
+
+def _install_code_shield(folders: Sequence[Path]) -> int:
+    if len(folders) != 1:
+        print(
+            "Name one folder, which is emptied: python -m safety code-shield FOLDER",
+            file=sys.stderr,
+        )
+        return 2
+    print("Downloading about 200 MB ...", file=sys.stderr)
+    install(folders[0])
+    shield = CodeShield(folders[0])
+    shield.start()
+    print(f"Code Shield {shield.version} works. Start Corral with --code-shield {folders[0]}")
+    shield.close()
+    return 0
 
 
 def _run(guard: Guard, policy: Policy, probes: Sequence[Probe]) -> Run:

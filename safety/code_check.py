@@ -2,15 +2,17 @@
 
 Python is read as a syntax tree; C, C++, JavaScript, shell and SQL line by line. No finding does not
 mean that the code is safe, only that nothing on the list was seen. A block in another language, or
-one that cannot be read, is *not checked*, which is shown as such.
+one that cannot be read, is *not checked*, which is shown as such. A second look may be added
+(`safety/code_shield.py`); what it sees is shown beside ours, and where it fails nothing counts as
+checked.
 """
 
 from __future__ import annotations
 
 import ast
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from safety.base import GuardBroken, Verdict
@@ -19,6 +21,8 @@ from safety.code_rules import PATTERNS, Finding, check_lines
 from safety.python_check import check_python
 
 State = Literal["checked", "flagged", "not checked"]
+Look = Callable[[CodeBlock], Sequence[Finding] | None]
+"""A second look at a block: findings, or None where it has nothing to say. Raises `NotChecked`."""
 
 _CERTAINTY: Mapping[str, float] = {"low": 0.4, "medium": 0.7, "high": 0.95}
 _KNOWN_BAD = "```python\nimport os\nos.system('rm ' + name)\n```\n```c\ngets(line);\n```"
@@ -36,9 +40,36 @@ class BlockReport:
     reason: str = ""
 
 
-def check_code(text: str) -> list[BlockReport]:
-    """A report for every fenced block of `text`, in order. Never runs anything."""
-    return [_check_block(block) for block in code_blocks(text)]
+class NotChecked(Exception):
+    """A second look failed, and why."""
+
+
+def check_code(text: str, look: Look | None = None) -> list[BlockReport]:
+    """A report for every fenced block of `text`, in order. Never runs any of it.
+
+    `look` is asked about blocks that are complete; it may take a second for each.
+    """
+    reports = [_check_block(block) for block in code_blocks(text)]
+    return reports if look is None else looked_again(reports, look)
+
+
+def looked_again(reports: Sequence[BlockReport], look: Look) -> list[BlockReport]:
+    """The reports, with what `look` says of the blocks that are complete."""
+    return [_looked_again(one, look) if one.block.closed else one for one in reports]
+
+
+def _looked_again(report: BlockReport, look: Look) -> BlockReport:
+    try:
+        more = look(report.block)
+    except NotChecked as error:
+        state: State = "flagged" if report.findings else "not checked"
+        return replace(report, state=state, reason=str(error))
+    if more is None:
+        return report
+    known = {(finding.line, finding.cwe) for finding in report.findings}
+    added = [finding for finding in more if (finding.line, finding.cwe) not in known]
+    findings = tuple(sorted((*report.findings, *added), key=lambda f: (f.line, f.rule)))
+    return BlockReport(report.block, "flagged" if findings else "checked", findings)
 
 
 def _check_block(block: CodeBlock) -> BlockReport:
@@ -74,15 +105,16 @@ def _complete(code: str) -> str:
     return code
 
 
-def judge_code(text: str) -> Verdict | None:
+def judge_code(text: str, look: Look | None = None) -> Verdict | None:
     """The verdict on the fenced code of a reply; None where there is none."""
     started = time.perf_counter()
-    if not (reports := check_code(text)):
+    if not (reports := check_code(text, look)):
         return None
     certainty = max((_CERTAINTY[f.severity] for r in reports for f in r.findings), default=0.0)
     scores = {"insecure_code": certainty} if certainty else {}
     seconds = time.perf_counter() - started
-    return Verdict(0.0, scores, CodeGuard.name, CodeGuard.version, seconds)
+    name = CodeGuard.name if look is None else f"{CodeGuard.name}+code-shield"
+    return Verdict(0.0, scores, name, CodeGuard.version, seconds)
 
 
 def _without_prompts(code: str) -> str:

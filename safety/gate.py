@@ -19,12 +19,13 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from safety.base import Verdict
 from safety.policy import Decision
 
 Mode = Literal["strict", "sentence", "whole"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 Judge = Callable[[str], Decision]
 
 # An end mark, closing quotes or brackets, then white space (not needed after Chinese marks), or

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Literal
 
+from app.judging import reply_decision
 from engine.base import Chunk, Engine, Prompt, Sampling, TokenLogprob
 from safety.base import Guard
-from safety.gate import Gate, Release
+from safety.code_check import Look
+from safety.gate import Gate, Mode, Release
 from safety.policy import Decision, Policy
 
 Finish = Literal["", "stop", "length", "content_filter"]
@@ -82,6 +84,8 @@ def answer(
     *,
     remembered: Remembered,
     cancel: Event,
+    look: Look | None = None,
+    mode: Mode = "strict",
 ) -> Iterator[Piece]:
     """Yield the reply as it passes the gate. Blocks in between. Raises `EngineError`.
 
@@ -92,10 +96,10 @@ def answer(
         return
 
     def judge(reply_so_far: str) -> Decision:
-        return policy.decide(guard.judge(asked.written[-1], reply_so_far), "reply")
+        return reply_decision(guard, policy, asked.written[-1], reply_so_far, look)
 
     chunks = engine.stream(asked.prompt, asked.sampling, cancel=cancel, scope=SCOPE)
-    gate, held = Gate(judge), _HeldTokens()
+    gate, held = Gate(judge, mode=mode), _HeldTokens()
     seen, num_new, last = False, 0, Chunk()
     try:
         for chunk in chunks:

@@ -72,12 +72,20 @@ class Calls:
         self, user_id: int, asked: Sequence[Asked], engine: Engine, guard: Guard, call: Call
     ) -> Iterator[tuple[int, Piece]]:
         """Each reply in turn, with its number; counts what they cost. Blocks."""
-        policy = self.services.policy(user_id)
+        services = self.services
+        policy, shield = services.policy(user_id), services.code_shield
         for number, each in enumerate(asked):
             last = Piece()
             try:
                 for piece in answer(
-                    each, engine, guard, policy, remembered=self._remembered, cancel=call.cancel
+                    each,
+                    engine,
+                    guard,
+                    policy,
+                    remembered=self._remembered,
+                    cancel=call.cancel,
+                    look=shield.check if shield else None,
+                    mode=services.guarding.gate_mode,
                 ):
                     last = piece
                     yield number, piece

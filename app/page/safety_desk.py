@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -17,13 +18,15 @@ from safety.base import PolicyInvalid, Side, Verdict
 from safety.benchmark import figures, judge_all
 from safety.categories import OwnCategory
 from safety.choice import BUILT_IN, is_guard
-from safety.policy import FLOOR, SIDES, Policy, Rule
+from safety.gate import MODES
+from safety.policy import FLOOR, SIDES, Decision, Policy, Profile, Rule
 from safety.probes import FOLDER, read_probes
 from storage.records import OWNER_ID, SafetyEvent
 
 LOG_LINES = 60
 EXPORT_LINES = 100_000
 JUDGED_MESSAGES = 500  # the newest ones, that limits are tried on
+GUEST_PRESETS: tuple[Profile, ...] = ("guest", "owner", "strict", "family")
 _MAX_DAYS = 365
 _OUTCOMES = ("shown", "withheld", "overridden", "appealed")
 
@@ -61,7 +64,10 @@ class SafetyDesk:
         guarding = self._services.guarding
         events = self._services.store.safety_events(limit=LOG_LINES, outcome=outcome)
         return {
-            "would": self._would(user_id, policy),
+            **self._would(user_id, policy),
+            "gate_modes": [(one, self._say(f"safety.gate.{one}")) for one in MODES],
+            "gate_mode": guarding.gate_mode,
+            "guest_presets": [(one, self._say(f"page.policy.{one}")) for one in GUEST_PRESETS],
             "floor": self._say("safety.floor", limit=f"{FLOOR['child_exploitation']:.1f}"),
             "guards": self._guards(),
             "guard_lines": self._guard_lines(),
@@ -91,6 +97,16 @@ class SafetyDesk:
             case "category-drop":
                 self._keep_own([one for one in guarding.own_categories() if one.key != text])
                 return self._say("safety.own.removed")
+            case "gate":
+                if text not in MODES:
+                    raise PolicyInvalid(self._say("panels.safety.unknown"))
+                store.set_setting(OWNER_ID, "gate_mode", text)
+                return self._say("safety.gate.saved")
+            case "guest-preset":
+                if text not in GUEST_PRESETS:
+                    raise PolicyInvalid(self._say("panels.safety.unknown"))
+                store.set_setting(OWNER_ID, "guest_policy", text)
+                return self._say("panels.safety.saved")
             case "keep":
                 if not text.isdecimal() or int(text) > _MAX_DAYS:
                     raise PolicyInvalid(self._say("safety.keep.invalid"))
@@ -110,12 +126,23 @@ class SafetyDesk:
         events = self._services.store.safety_events(limit=EXPORT_LINES)
         return "".join(json.dumps(asdict(event), ensure_ascii=False) + "\n" for event in events)
 
-    def _would(self, user_id: int, policy: Policy) -> str:
+    def _would(self, user_id: int, policy: Policy) -> dict[str, object]:
+        """How many of the newest messages `policy` flags, in all and by what decided."""
         judged = self._services.store.judged_messages(user_id, limit=JUDGED_MESSAGES)
         if not judged:
-            return self._say("safety.would_none")
-        num_flagged = sum(_flagged(policy, event) for event in judged)
-        return self._say("safety.would", total=len(judged), count=num_flagged)
+            return {"would": self._say("safety.would_none"), "would_by": []}
+        flagged = Counter(
+            decision.category
+            for decision in (_decided(policy, event) for event in judged)
+            if decision.action in ("warn", "block")
+        )
+        names = [(self._category(key) if key else self._say("panels.safety.usual"), count)
+                 for key, count in flagged.most_common()]  # fmt: skip
+        total, count = len(judged), flagged.total()
+        return {
+            "would": self._say("safety.would", total=total, count=count),
+            "would_by": [f"{name}: {count}" for name, count in names],
+        }
 
     def _guards(self) -> list[GuardRow]:
         chosen = self._services.guarding.chosen
@@ -234,10 +261,10 @@ class SafetyDesk:
         )
 
 
-def _flagged(policy: Policy, event: SafetyEvent) -> bool:
+def _decided(policy: Policy, event: SafetyEvent) -> Decision:
+    """What `policy` says of something that was judged earlier."""
     side: Side = "prompt" if event.stage == "prompt" else "reply"
-    verdict = Verdict(min(1.0, max(0.0, event.unsafe)), event.scores)
-    return policy.decide(verdict, side).action in ("warn", "block")
+    return policy.decide(Verdict(min(1.0, max(0.0, event.unsafe)), event.scores), side)
 
 
 def _pair(text: str) -> tuple[str, str]:

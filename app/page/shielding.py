@@ -9,7 +9,7 @@ from functools import lru_cache
 from app.explain import Explanation, explain_status, explain_verdict
 from app.page.templates import Templates
 from app.strings import Strings
-from safety.code_check import BlockReport, check_code
+from safety.code_check import BlockReport, Look, check_code, looked_again
 from safety.policy import FLOOR
 from storage.records import MessageRecord, VerdictRecord
 
@@ -56,8 +56,9 @@ class Shield:
 class Shielding:
     """Shields and notices in one language. `may_override`: the reader may ask to see it anyway."""
 
-    def __init__(self, templates: Templates) -> None:
+    def __init__(self, templates: Templates, look: Look | None = None) -> None:
         self._templates = templates
+        self._look = look
         self._strings: Strings = templates.strings
         self._say = templates.strings.say
 
@@ -163,7 +164,7 @@ class Shielding:
 
     def with_code_notes(self, html: str, text: str) -> str:
         """`html` of a reply with what the code check says under each of its blocks."""
-        reports = _reports(text) if _FIGURE_END in html else ()
+        reports = _reports(text, self._look) if _FIGURE_END in html else ()
         if not reports:
             return html
         notes = [self._note(report) for report in reports]
@@ -192,12 +193,17 @@ class Shielding:
         )
 
 
-@lru_cache(maxsize=256)
-def _reports(text: str) -> tuple[BlockReport, ...]:
+def _reports(text: str, look: Look | None) -> Sequence[BlockReport]:
     try:
-        return tuple(check_code(text))
+        own = _checked(text)
+        return own if look is None else looked_again(own, look)
     except Exception:  # the turn has noted that the checker failed; the text is shown all the same
         return ()
+
+
+@lru_cache(maxsize=256)
+def _checked(text: str) -> tuple[BlockReport, ...]:
+    return tuple(check_code(text))
 
 
 def decisive(verdicts: Sequence[VerdictRecord]) -> VerdictRecord | None:

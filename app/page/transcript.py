@@ -15,6 +15,7 @@ from app.page.panes import Item
 from app.page.shielding import Notice, Shielding
 from app.page.templates import Templates
 from app.render import Renderer
+from safety.code_check import Look
 from storage.records import Generation, MessageRecord, Status
 
 LONG_PROMPT_CHARS = 3_000  # folded on the page; copying and editing still have all of it
@@ -23,12 +24,13 @@ LONG_PROMPT_CHARS = 3_000  # folded on the page; copying and editing still have 
 class Transcript:
     """Renders messages in one language."""
 
-    def __init__(self, templates: Templates, renderer: Renderer) -> None:
+    def __init__(self, templates: Templates, renderer: Renderer, look: Look | None = None) -> None:
+        """`look`: what a second look at code has said, without waiting for it."""
         self._templates = templates
         self._say = templates.strings.say
         self._strings = templates.strings
         self._renderer = renderer
-        self._shielding = Shielding(templates)
+        self._shielding = Shielding(templates, look)
 
     def items(
         self,

@@ -27,7 +27,8 @@ class ConversationView:
     ) -> None:
         self._services = services
         self._shell = shell
-        self._transcript = Transcript(templates, renderer)
+        look = services.code_shield.known if services.code_shield else None
+        self._transcript = Transcript(templates, renderer, look)
 
     def value(
         self, user_id: int, key: str | None, payload: Payload, job: Job | None

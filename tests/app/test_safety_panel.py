@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from app.page.panels import Panels
+from app.requests import Send
 from app.services import Services
 from app.strings import Strings
 from safety.base import GuardBroken, Verdict
@@ -224,6 +225,44 @@ def test_guests_have_limits_of_their_own_that_only_the_owner_sets(
     guest = services.policy(2)
     assert guest.overall["prompt"] == Rule("block", 0.2)
     assert guest.overall["reply"] == Rule("block", 0.2)  # no looser than the owner's
+
+
+def test_what_would_be_flagged_is_told_by_category(panels: Panels, services: Services) -> None:
+    for key, score in (("hate", 0.9), ("hate", 0.8), ("privacy", 0.9), ("hate", 0.1)):
+        services.store.record_safety(
+            event(unsafe=score, scores={key: score}, category=key, outcome="shown")
+        )
+    html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
+    assert "Of your last 4 messages, 3 would have been flagged" in html
+    assert "Hate: 2 · Privacy: 1" in html
+
+
+@pytest.mark.parametrize("mode", ["sentence", "whole", "strict"])
+def test_how_much_is_judged_before_it_is_shown_is_the_owners_choice(
+    panels: Panels, services: Services, mode: str
+) -> None:
+    assert services.guarding.gate_mode == "strict"
+    act(panels, "gate", mode, user_id=2)
+    assert services.guarding.gate_mode == "strict"
+    assert f'value="{mode}" selected' in act(panels, "gate", mode)["html"]
+    assert services.guarding.gate_mode == mode
+    job = services.jobs.start(1, Send(None, None, "Hello", "k"))
+    assert job.task.gate_mode == mode
+    assert act(panels, "gate", "none")["tone"] == "error"
+    assert services.guarding.gate_mode == mode
+
+
+def test_guests_get_a_ready_made_policy_never_looser_than_the_owners(
+    panels: Panels, services: Services
+) -> None:
+    act(panels, "preset", "strict")
+    assert 'value="owner" selected' in act(panels, "guest-preset", "owner")["html"]
+    assert services.guarding.guest_policy() == PRESETS["owner"]
+    strict = PRESETS["strict"]
+    guest = services.policy(2)
+    assert guest.overall["prompt"].threshold <= strict.overall["prompt"].threshold
+    assert act(panels, "guest-preset", "open")["tone"] == "error"
+    assert services.guarding.guest_policy() == PRESETS["owner"]
 
 
 def test_an_own_category_gets_a_row_and_goes_again(panels: Panels) -> None:
