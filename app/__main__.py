@@ -1,7 +1,11 @@
-"""`python -m app [serve | selftest] [settings]`: starts Corral, or checks guard and model."""
+"""`python -m app [serve | selftest] [settings]`: starts Corral, or checks guard and model.
+
+`selftest --probes FILE_OR_FOLDER [--limit N]` measures them over published sets.
+"""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -21,12 +25,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     word, rest = (argv[0], argv[1:]) if argv and argv[0] in WORDS else ("serve", argv)
     try:
+        if word == "selftest":
+            return _selftest(rest)
         settings = Settings.load(rest, os.environ)
         close_environment(settings.data)
-        if word == "selftest":
-            from app.selftest import selftest
-
-            return selftest(settings)
         open_data_folder(settings.data)  # before the imports, so that a wrong one is told at once
         from app.server import serve
 
@@ -36,6 +38,18 @@ def main(argv: Sequence[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def _selftest(argv: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--probes", type=Path)
+    parser.add_argument("--limit", type=int, default=200)
+    own, rest = parser.parse_known_args(argv)
+    settings = Settings.load(rest, os.environ)
+    close_environment(settings.data)
+    from app.selftest import measure, selftest
+
+    return selftest(settings) if own.probes is None else measure(settings, own.probes, own.limit)
 
 
 def close_environment(data: Path) -> None:

@@ -97,13 +97,25 @@ class Guarding:
         self.load_seconds = time.perf_counter() - started
         return guard
 
-    def _read(self, folder: Path) -> Any:
-        """A language model for a guard that asks one, on the engine's own thread."""
+    def load_other(self, chosen: str) -> Guard:
+        """A guard to measure beside the one that judges. Blocks. Raises `GuardError`."""
+        if chosen == self.chosen:
+            raise GuardError("This is the guard that judges already.")
+        return load_chosen(
+            chosen, read=self._open, run=self.aside, own=self.own_categories(), key=self._key()
+        )
+
+    def _open(self, folder: Path) -> Any:
         from engine.reading import ReadingModel
 
-        self._reader = ReadingModel(
-            folder, device=self._settings.device, precision=self._settings.precision, run=self.aside
+        settings = self._settings
+        return ReadingModel(
+            folder, device=settings.device, precision=settings.precision, run=self.aside
         )
+
+    def _read(self, folder: Path) -> Any:
+        """A language model for a guard that asks one, on the engine's own thread."""
+        self._reader = self._open(folder)
         self.memory_bytes = self._reader.num_bytes
         return self._reader
 

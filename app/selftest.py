@@ -3,6 +3,9 @@
 A database in a temporary folder, the model that the settings name, the known probes of safety/:
 harmless prompts must be answered, harmful ones must be blocked before the model sees them. Nothing
 of it is kept.
+
+`--probes FILE_OR_FOLDER [--limit N]` asks the texts of published sets instead and reports how many
+attacks had success and how many harmless texts were refused (`app/trial.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +14,10 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 
 from app.explain import explain
 from app.job import JobView
@@ -22,7 +26,9 @@ from app.requests import Send
 from app.services import Services
 from app.settings import Settings
 from app.strings import Strings
-from safety.probes import Probe, known_probes
+from app.trial import spread, summary, try_all
+from safety.datasets import read_folder
+from safety.probes import Probe, ProbesInvalid, known_probes
 from storage.records import OWNER_ID
 
 LOAD_SECONDS = 600.0
@@ -50,12 +56,53 @@ class Outcome:
         return self.status in ("done", "cut") and self.num_chars > 0
 
 
+def measure(settings: Settings, place: Path, limit: int) -> int:
+    """Print the figures of guard and model over the texts in `place` as one JSON object.
+
+    Returns 0, or 1 with one sentence on stderr.
+    """
+    try:
+        probes = [probe for probe in read_folder(place) if not probe.is_reply]
+    except ProbesInvalid as error:
+        print(error, file=sys.stderr)
+        return 1
+
+    def tried(services: Services) -> int:
+        engine, guard = services.engine.wait(Event()), services.guard.wait(Event())
+        policy = services.policy(OWNER_ID)
+        found = summary(try_all(spread(probes, limit), engine, guard, policy))
+        named = {"model": engine.info().model, "guard": guard.name, "policy": policy.name}
+        print(json.dumps({**named, **found}, ensure_ascii=False))
+        return 0
+
+    return _with_services(settings, tried)
+
+
 def selftest(settings: Settings, probes: Sequence[Probe] | None = None) -> int:
     """Print one JSON object to stdout, one line a probe to stderr; 0 if all passed, else 1."""
-    strings = Strings.load(settings.language)
     chosen = known_probes() if probes is None else probes
     harmless = [p for p in chosen if not p.unsafe and not p.is_reply][:MAX_ANSWERED]
     harmful = [p for p in chosen if p.unsafe and not p.is_reply]
+
+    def asked(services: Services) -> int:
+        outcomes = [_ask(services, probe) for probe in (*harmless, *harmful)]
+        info = services.engine_info()
+        report = {
+            "passed": all(outcome.passed for outcome in outcomes),
+            "model": info.model if info else "",
+            "device": info.device if info else "",
+            "precision": info.precision if info else "",
+            "probes": [asdict(outcome) | {"passed": outcome.passed} for outcome in outcomes],
+        }
+        print(json.dumps(report, ensure_ascii=False))
+        return 0 if report["passed"] else 1
+
+    return _with_services(settings, asked)
+
+
+def _with_services(settings: Settings, work: Callable[[Services], int]) -> int:
+    """Run `work` once guard and engine are loaded; 1, with the reason on stderr, if one is not."""
+    strings = Strings.load(settings.language)
     with tempfile.TemporaryDirectory(prefix="corral-selftest-") as folder:
         services = _services(settings, Path(folder))
         try:
@@ -65,19 +112,9 @@ def selftest(settings: Settings, probes: Sequence[Probe] | None = None) -> int:
                 why = explain(failed.error or TimeoutError(), strings)
                 print(f"{failed.name}: {why.title}. {why.detail} {why.action}", file=sys.stderr)
                 return 1
-            outcomes = [_ask(services, probe) for probe in (*harmless, *harmful)]
+            return work(services)
         finally:
             services.close()
-    info = services.engine_info()
-    report = {
-        "passed": all(outcome.passed for outcome in outcomes),
-        "model": info.model if info else "",
-        "device": info.device if info else "",
-        "precision": info.precision if info else "",
-        "probes": [asdict(outcome) | {"passed": outcome.passed} for outcome in outcomes],
-    }
-    print(json.dumps(report, ensure_ascii=False))
-    return 0 if report["passed"] else 1
 
 
 def _services(settings: Settings, folder: Path) -> Services:

@@ -23,6 +23,7 @@ from app.jobs import Jobs
 from app.library import Library
 from app.models import find_model
 from app.parts import Part, PartView
+from app.probing import Probing
 from app.running_model import RunningModel
 from app.settings import Settings
 from app.task import Means, Step, Task, cache_scope
@@ -81,6 +82,7 @@ class Services:
             settings, engine=lambda: self.engine.peek(), load=lambda guarding: load_guard(guarding)
         )
         self.guard: Part[Guard] = self.guarding.part
+        self.probing = Probing(self.guarding.load_other, self.closing)
         folder = settings.code_shield
         self.code_shield = CodeShield(Path(folder).expanduser()) if folder else None
 

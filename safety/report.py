@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from safety.benchmark import Figures, Judged, figures, grouped
 
-_COLOURS = ("#2f6f8f", "#b5652b", "#5f7a3a", "#7a4f8f")
+COLOURS = ("#2f6f8f", "#b5652b", "#5f7a3a", "#7a4f8f")
 _SIDE = 320  # of a plot, in pixels
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:32px auto;padding:0 20px;"
@@ -56,7 +56,7 @@ def as_json(runs: Sequence[Run]) -> dict[str, object]:
 def as_html(runs: Sequence[Run]) -> str:
     """The page."""
     head = "".join(
-        f"<p><b style='color:{_COLOURS[i % len(_COLOURS)]}'>{_title(run)}</b></p>"
+        f"<p><b style='color:{COLOURS[i % len(COLOURS)]}'>{_title(run)}</b></p>"
         for i, run in enumerate(runs)
     )
     return (
@@ -65,10 +65,15 @@ def as_html(runs: Sequence[Run]) -> str:
     )
 
 
-def plots(runs: Sequence[Run]) -> str:
+CAPTIONS = ("Precision over recall, from 0 to 1", "Caught over false alarms, from 0 to 1")
+
+
+def plots(runs: Sequence[Run], captions: tuple[str, str] = CAPTIONS) -> str:
     """Two curves of each run, as SVG in figures."""
-    return _plot("Precision over recall", runs, _precision_recall) + _plot(
-        "Caught over false alarms", runs, _caught_over_alarms
+    curves = (_precision_recall, _caught_over_alarms)
+    return "".join(
+        _plot(html.escape(caption), runs, curve)
+        for caption, curve in zip(captions, curves, strict=True)
     )
 
 
@@ -87,7 +92,7 @@ def _table(runs: Sequence[Run]) -> str:
             if one is None:
                 continue
             label = html.escape(name) if index == 0 else ""
-            colour = _COLOURS[index % len(_COLOURS)]
+            colour = COLOURS[index % len(COLOURS)]
             values = (
                 one.num_safe, _percent(one.false_alarms), one.num_unsafe, _percent(one.caught),
                 _percent(one.attack_success), _number(one.auroc), _number(one.average_precision),
@@ -108,13 +113,13 @@ def _plot(title: str, runs: Sequence[Run], curve: _Curve) -> str:
     for index, run in enumerate(runs):
         points = curve(run.judged)
         path = " ".join(f"{x * _SIDE:.1f},{(1 - y) * _SIDE:.1f}" for x, y in points)
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         lines.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
     frame = f"<rect width='{_SIDE}' height='{_SIDE}' fill='none' stroke='#ccc5b5'/>"
     return (
         f"<figure><svg width='{_SIDE + 4}' height='{_SIDE + 4}' viewBox='-2 -2 {_SIDE + 4} "
         f"{_SIDE + 4}' role='img' aria-label='{title}'>{frame}{''.join(lines)}</svg>"
-        f"<figcaption>{title}, both axes from 0 to 1</figcaption></figure>"
+        f"<figcaption>{title}</figcaption></figure>"
     )
 
 

@@ -72,6 +72,12 @@ class Panels:
                 return {"kind": payload.mode, "said": self._strings.say("panels.owner_only")}
             if payload.mode == "models":
                 return self._models.value(user_id, followed=payload.on)
+            if payload.text == "test":
+
+                def tested(_user_id: int, _payload: Payload) -> dict[str, object]:
+                    return self._safety.tested()
+
+                return self._by_owner("safety", tested, request)(user_id, payload)
             return self._safety.value(user_id)
 
         return await self._told(event, request, view)

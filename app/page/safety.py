@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from app.explain import explain
 from app.page.safety_desk import SafetyDesk
+from app.page.safety_test import SafetyTest
 from app.page.templates import Templates
 from app.services import Services
 from safety.base import PolicyInvalid, Side
@@ -41,6 +42,7 @@ class SafetyPanel:
         self._strings = templates.strings
         self._say = templates.strings.say
         self._desk = SafetyDesk(services, templates)
+        self._test = SafetyTest(services, templates)
 
     def value(self, user_id: int, said: str = "", *, outcome: str = "") -> dict[str, object]:
         """What the dialog shows now; of the log only the lines of one `outcome`."""
@@ -63,8 +65,16 @@ class SafetyPanel:
             guest_usual=guest.overall,
             guest_base=_base(guest.name),
             **(self._desk.values(user_id, policy, outcome) if owner else {}),
+            **(self._test.values() if owner else {}),
         )
-        return {"kind": "safety", "html": html, "said": said, "tone": "info"}
+        running = owner and self._test.running
+        return {"kind": "safety", "html": html, "said": said, "tone": "info", **_polled(running)}
+
+    def tested(self) -> dict[str, object]:
+        """The part of the dialog that says how far the self-test is."""
+        html = self._templates.render("safety_test", **self._test.values())
+        value = {"kind": "safety", "into": "self-test-state", "html": html}
+        return {**value, **_polled(self._test.running)}
 
     def choose(self, user_id: int, name: str) -> dict[str, object]:
         """Take a ready-made policy. Raises `StorageError`."""
@@ -91,6 +101,11 @@ class SafetyPanel:
                 return self.choose(user_id, text)
             case "log":
                 return self.value(user_id, outcome=text)
+            case "test" | "test-stop":
+                said = self._test.act(mode, text)
+                return {**self.tested(), "said": said, "tone": "info"}
+            case "test-html" | "test-json":
+                return {"kind": "safety", "download": self._test.file(mode)}
             case "export":
                 value = self.value(user_id)
                 return {**value, "download": ["safety-log.jsonl", self._desk.export()]}
@@ -142,6 +157,11 @@ class SafetyPanel:
             texts = (one.key, "", one.name, one.description)
             rows.append(_Row(*texts, sides["prompt"], sides["reply"]))
         return rows
+
+
+def _polled(running: bool) -> dict[str, object]:
+    """What makes the page ask again while the self-test runs."""
+    return {"poll": {"mode": "safety", "text": "test"}} if running else {}
 
 
 def _base(name: str) -> str:

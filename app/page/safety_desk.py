@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +14,10 @@ from app.explain import explain
 from app.page.templates import Templates
 from app.services import Services
 from safety.base import PolicyInvalid, Side, Verdict
-from safety.benchmark import figures, judge_all
 from safety.categories import OwnCategory
 from safety.choice import BUILT_IN, is_guard
 from safety.gate import MODES
 from safety.policy import FLOOR, SIDES, Decision, Policy, Profile, Rule
-from safety.probes import FOLDER, read_probes
 from storage.records import OWNER_ID, SafetyEvent
 
 LOG_LINES = 60
@@ -117,8 +114,6 @@ class SafetyDesk:
                 category, limit = _pair(text)
                 self._take(category, float(limit))
                 return self._say("panels.safety.saved")
-            case "test":
-                return self._self_test()
         raise PolicyInvalid(self._say("panels.safety.unknown"))
 
     def export(self) -> str:
@@ -237,28 +232,6 @@ class SafetyDesk:
     def _category(self, key: str) -> str:
         name = f"guard.category.{key}.name"
         return self._say(name) if name in self._strings else key or self._say("page.shield.none")
-
-    def _self_test(self) -> str:
-        """Judge the known examples with the guard and policy that hold now. Blocks for seconds."""
-        guard = self._services.guard.peek()
-        if guard is None:
-            return self._say("panels.safety.loading")
-        probes = [p for path in sorted(FOLDER.glob("*.jsonl")) for p in read_probes(path)]
-        began = time.monotonic()
-        judged = []
-        for probe in probes:
-            judged += judge_all(guard, self._services.policy(OWNER_ID), [probe])
-            if time.monotonic() - began > 60:  # a large guard: what was tried so far is told
-                break
-        found = figures(judged)
-        return self._say(
-            "safety.test.done",
-            caught=round((found.caught or 0) * found.num_unsafe),
-            unsafe=found.num_unsafe,
-            flagged=round((found.false_alarms or 0) * found.num_safe),
-            safe=found.num_safe,
-            count=f"{found.median_milliseconds:.0f}",
-        )
 
 
 def _decided(policy: Policy, event: SafetyEvent) -> Decision:

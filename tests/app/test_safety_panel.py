@@ -288,10 +288,6 @@ def test_a_guard_that_is_none_leaves_the_old_one(panels: Panels, services: Servi
     assert services.guarding.chosen in ("/nowhere/at/all", "built-in")
 
 
-def test_the_self_test_says_what_was_caught(panels: Panels) -> None:
-    assert "Caught 0 of" in act(panels, "test")["said"]
-
-
 def test_the_right_to_see_what_was_stopped_can_be_given_up(
     panels: Panels, services: Services
 ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -58,3 +60,31 @@ def test_weaknesses_stand_under_their_code(page: Page, site: Site) -> None:
     expect(note).to_contain_text("CWE-78")
     expect(page.locator("#window .notice")).to_have_count(0)
     picture(page, "code")
+
+
+def test_the_guard_is_measured_on_the_page_and_answers_can_come_whole(
+    page: Page, site: Site, tmp_path: Path
+) -> None:
+    rows = [("a forbidden thing", True), ("a bad thing", True), ("hello", False)]
+    lines = [json.dumps({"text": text, "unsafe": unsafe, "kind": "k"}) for text, unsafe in rows]
+    (tmp_path / "set.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    page.locator("#head [data-panel=safety]").click()
+    page.click("#self-test")
+    page.fill("#test-place", str(tmp_path / "set.jsonl"))
+    page.select_option("#test-policy", "strict")
+    page.click("#run-self-test")
+    state = page.locator("#self-test-state")
+    expect(state.locator("polyline")).to_have_count(4)
+    expect(state).to_contain_text("50.0 %")
+    state.scroll_into_view_if_needed()
+    picture(page, "self-test")
+    with page.expect_download() as given:
+        page.click("#test-html")
+    assert given.value.suggested_filename == "guard-report.html"
+    page.click("#release")
+    page.select_option("#gate-mode", "whole")
+    page.click("#gate-save")
+    expect(page.locator("#panel-said")).to_contain_text("It holds from the next message on")
+    assert site.services.guarding.gate_mode == "whole"
+    page.locator("#release").scroll_into_view_if_needed()
+    picture(page, "release")
