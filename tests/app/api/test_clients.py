@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
@@ -49,6 +52,31 @@ def test_the_openai_package_chats_streams_and_judges(client: openai.OpenAI) -> N
     assert [model.id for model in client.models.list()] == ["teller"]
     judged = client.moderations.create(input=["good", "forbidden"])
     assert [result.flagged for result in judged.results] == [False, True]
+
+
+def examples(language: str) -> list[str]:
+    """The code blocks of docs/api.md in one language."""
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def test_the_documented_examples_work(
+    client: openai.OpenAI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, key = str(client.base_url).rstrip("/"), client.api_key
+    python = next(each for each in examples("python") if "from openai" in each)
+    assert '"http://127.0.0.1:7860/v1"' in python and '"corral-..."' in python
+    exec(python.replace("http://127.0.0.1:7860/v1", address).replace("corral-...", key), {})
+    assert capsys.readouterr().out == "Hello there, friend."
+    curl = next(each for each in examples("sh") if "curl" in each).replace("\\\n", "")
+    words = shlex.split(curl, comments=True)
+    path = next(word for word in words if word.startswith("$CORRAL")).removeprefix("$CORRAL")
+    answer = httpx.post(
+        address + path,
+        content=words[words.index("-d") + 1],
+        headers={"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    assert answer.json()["choices"][0]["message"]["content"] == "Hello there, friend."
 
 
 def test_the_openai_package_knows_our_errors(client: openai.OpenAI) -> None:
