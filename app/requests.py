@@ -27,12 +27,16 @@ class JobRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """A new prompt. No `key` begins a conversation; editing a prompt sends under its parent."""
+    """A new prompt. No `key` begins a conversation; editing a prompt sends under its parent.
+
+    One that is begun `temporary` is never stored.
+    """
 
     key: str | None
     parent_id: int | None
     text: str
     client_key: str
+    temporary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +97,8 @@ def stored(store: Store, user_id: int, request: Request) -> tuple[Conversation, 
     """
     match request:
         case Send(key, parent_id, text, client_key):
-            key = key or store.create_conversation(user_id).key
+            temporary = request.temporary
+            key = key or store.create_conversation(user_id, temporary=temporary).key
             turn = store.begin_turn(
                 user_id, key, parent_id=parent_id, text=text, client_key=client_key
             )

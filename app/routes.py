@@ -60,6 +60,7 @@ HEALTH = "/corral/health"
 ENTER = "/corral/enter"
 LAUNCH = "/corral/launch"
 LEAVE = "/corral/leave"
+FORGET = "/corral/forget"
 SIGN_IN = "/corral/signin"
 INVITATION = "/corral/invitation"
 API = "/v1/"
@@ -82,6 +83,7 @@ ROUTES: tuple[Route, ...] = (
     _route(API + r"models(/[A-Za-z0-9_.:@/-]{1,200})?", key=True),
     # Ours, with a session.
     _route(LEAVE, POST),
+    _route(FORGET, POST),
     _route(STATIC + r"(icons/)?[a-z0-9_-]{1,60}\.(css|js|svg|png|ico|woff2)", cache="keep"),
     # The page of Gradio and what its front end loads and calls.
     _route(HOME),

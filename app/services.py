@@ -41,6 +41,9 @@ from storage.store import Store
 if TYPE_CHECKING:
     from app.doors import Doors
 
+END_SECONDS = 10.0  # a turn that is stopped ends within one decode step
+ALONE_SECONDS = 1800.0  # a page that shows a temporary conversation says so every few minutes
+
 log = logging.getLogger("corral.services")
 
 
@@ -110,6 +113,7 @@ class Services:
             purge_trash=self.purge_trash,
             keep_days=lambda: self.guarding.keep_days,
             end_guests=self.end_guests,
+            end_temporary=self.end_left_alone,
             closing=self.closing,
         )
 
@@ -125,7 +129,8 @@ class Services:
             overflow=choices.overflow,
             gate_mode=self.guarding.gate_mode,
             keeps_withheld=self.guarding.keep_days > 0,
-            memory_only=self.store.people.is_guest(user_id),
+            memory_only=self.store.people.is_guest(user_id)
+            or self.store.temporary.holds(user_id, conversation.key),
         )
 
     def policy(self, user_id: int) -> Policy:
@@ -165,6 +170,22 @@ class Services:
                 self.jobs.stop(user_id, key)
             self.store.remove_person(user_id)
             self.forget(f"user-{user_id}")
+
+    def end_temporary(self, user_id: int, key: str) -> None:
+        """Forget a temporary conversation: its text, and its keys and values. Blocks."""
+        if not self.store.temporary.holds(user_id, key):
+            return
+        self.jobs.stop(user_id, key)
+        deadline = time.monotonic() + END_SECONDS
+        while self.jobs.running(user_id, key) and time.monotonic() < deadline:
+            time.sleep(0.02)  # else the answer that is being written would leave its keys behind
+        self.store.temporary.end(user_id, key)
+        self.forget(cache_scope(user_id, key))
+
+    def end_left_alone(self) -> None:
+        """Forget the temporary conversations whose tabs have gone without a word. Blocks."""
+        for user_id, key in self.store.temporary.left_alone(ALONE_SECONDS):
+            self.end_temporary(user_id, key)
 
     def purge(self, user_id: int, key: str) -> Sequence[Path]:
         """Remove a conversation for good, its keys and values too; the backups that still hold it.

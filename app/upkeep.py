@@ -20,6 +20,7 @@ def start_upkeep(
     purge_trash: Callable[[], object],
     keep_days: Callable[[], int] = lambda: 0,
     end_guests: Callable[[], object] = lambda: None,
+    end_temporary: Callable[[], object] = lambda: None,
     closing: Event,
     every_seconds: float = EVERY_SECONDS,
 ) -> Thread:
@@ -33,6 +34,7 @@ def start_upkeep(
             _attempt("purge_trash", purge_trash)
             _attempt("drop_withheld", lambda: store.drop_withheld(older_than_days=keep_days()))
             _attempt("end_guests", end_guests)
+            _attempt("end_temporary", end_temporary)
             _attempt("backup_daily", store.backup_daily)
             if closing.wait(every_seconds):
                 return

@@ -13,6 +13,7 @@ const HUGE_PASTE = 10000; // characters from which an attachment is offered
 
 const act = {
   new: () => { open(null); byId('ask').focus(); },
+  temporary: () => { state.temporary = !state.temporary; insist('view', { key: null }); byId('ask').focus(); },
   open: (el) => open(el.dataset.key, el.dataset.id ? Number(el.dataset.id) : null),
   drawer: () => drawer(),
   theme: () => theme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'),
@@ -155,7 +156,12 @@ function listen() {
   document.addEventListener('submit', (event) => event.preventDefault());
   // Gradio would abort its stream here and report that as an error; the browser just closes it.
   addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), true);
-  addEventListener('pagehide', () => { if (byId('ask')) keepDraft(); });
+  addEventListener('pagehide', () => {
+    if (byId('ask')) keepDraft();
+    const body = [...state.aside].join(' ');
+    if (body) fetch('/corral/forget', { method: 'POST', keepalive: true, body });
+  });
+  setInterval(() => { if (state.aside.size) fire('listing'); }, 240000); // still here
   addEventListener('resize', () => follow());
   // What another tab did in the meantime.
   document.addEventListener('visibilitychange', () => {

@@ -9,7 +9,7 @@
   function ask() {
     const box = document.getElementById('ask');
     if (!part || !box || box.value.length > MAX_CHARS) return;
-    const key = new URLSearchParams(location.search).get('c');
+    const { key } = document.body.dataset;
     part.trigger('measure', { key, text: box.value, language: document.documentElement.lang });
   }
 

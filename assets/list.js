@@ -8,8 +8,8 @@ const ROW = 36; // pixels a row; the server sends those around the ones in view
 export function open(key, id) {
   keepDraft();
   drawer(false);
-  state.last = WINDOW;
-  insist('view', { key: key || null, id: id || null, last: WINDOW });
+  Object.assign(state, { last: WINDOW, temporary: false });
+  insist('view', { key: key || null, id: id || null });
 }
 
 export function rename(key, holder, title) {

@@ -18,8 +18,8 @@
   let next = ''; // the conversation to open once the dialog is closed
 
   function fire(name, data) {
-    const key = new URLSearchParams(location.search).get('c');
-    part.trigger(name, { key, language: document.documentElement.lang, ...data });
+    const { key, temporary } = document.body.dataset;
+    part.trigger(name, { key, temporary: temporary === 'true', language: document.documentElement.lang, ...data });
   }
 
   function paint() {

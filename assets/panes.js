@@ -35,6 +35,10 @@ export const paint = {
     if (value.accepted && value.accepted === state.sent.clientKey) accepted();
     patch(root, value.items);
     Object.assign(state, { key: value.key, leaf: value.leaf, last: value.last || WINDOW });
+    if (value.key) { // of a conversation that has not begun, this page alone says whether it is kept
+      state.temporary = value.temporary;
+      state.aside[value.temporary ? 'add' : 'delete'](value.key);
+    }
     address();
     if (moved) { state.stuck = true; restoreDraft(); }
     if (value.focus) return reveal(value.focus);
@@ -83,8 +87,10 @@ export const paint = {
 
 function address() {
   const url = new URL(location.href);
-  if (state.key) url.searchParams.set('c', state.key);
+  const { key, temporary } = state;
+  if (key && !temporary) url.searchParams.set('c', key);
   else url.searchParams.delete('c');
+  Object.assign(document.body.dataset, { key, temporary });
   if (url.href !== location.href) history.replaceState(null, '', url);
   markOpen();
 }

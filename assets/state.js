@@ -8,12 +8,14 @@ export const words = {}; // the sentences of this script, filled in when the pag
 export const state = {
   key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
   trigger: null, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
+  temporary: false, aside: new Set(), // the conversation in view is not stored; the keys of this tab's
 };
 
 export function fire(name, data = {}) {
   if (!state.trigger) return;
   const query = byId('find') ? byId('find').value.trim() : '';
-  state.trigger(name, { query, mode: state.mode, last: state.last, first: state.first, tag: state.tag, language: language(), ...data });
+  const { mode, last, first, tag, temporary } = state;
+  state.trigger(name, { query, mode, last, first, tag, temporary, aside: [...state.aside].join(' '), language: language(), ...data });
 }
 
 let refreshing = 0;

@@ -13,6 +13,7 @@ const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) 
 
 export function keepDraft() {
   const text = byId('ask').value;
+  if (state.temporary) return;
   try {
     if (text && text.length <= MAX_DRAFT) sessionStorage.setItem(draftName(state.key), text);
     else sessionStorage.removeItem(draftName(state.key));
@@ -23,7 +24,7 @@ export function restoreDraft() {
   const ask = byId('ask');
   if (!ask || state.sending) return;
   let text = '';
-  try { text = sessionStorage.getItem(draftName(state.key)) || ''; } catch { /* as above */ }
+  try { if (!state.temporary) text = sessionStorage.getItem(draftName(state.key)) || ''; } catch { /* as above */ }
   ask.value = text;
   fitHeight();
 }

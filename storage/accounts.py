@@ -110,3 +110,13 @@ def usage(db: Database, user_id: int, day: str) -> Usage:
         (user_id, day),
     ).fetchone()
     return Usage(day, *row) if row else Usage(day)
+
+
+def add_usage(db: Database, user_id: int, *, num_prompt: int, num_new: int) -> None:
+    db.execute(
+        "INSERT INTO usage_day (user_id, day, num_requests, num_prompt, num_new) "
+        "VALUES (?, date('now'), 1, ?, ?) ON CONFLICT (user_id, day) DO UPDATE SET "
+        "num_requests = num_requests + 1, num_prompt = num_prompt + excluded.num_prompt, "
+        "num_new = num_new + excluded.num_new",
+        (user_id, num_prompt, num_new),
+    )

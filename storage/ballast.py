@@ -56,3 +56,18 @@ class Ballast:
                 file.write(os.urandom(_BLOCK_BYTES))
             file.flush()
             os.fsync(file.fileno())
+
+
+class NoBallast(Ballast):
+    """For a database in memory, which no disk can be too full for."""
+
+    def __init__(self) -> None:
+        self.spent = False
+
+    def restore(self) -> bool:
+        """There is always room."""
+        return True
+
+    def release(self) -> bool:
+        """There is nothing to free."""
+        return False

@@ -32,7 +32,10 @@ from storage.records import (
     StoreClosed,
 )
 
-__all__ = ["Database", "Readers", "connect", "sqlite3", "sqlite_version", "translate"]
+__all__ = [
+    *("Database", "Readers", "connect", "connect_memory"),
+    *("sqlite3", "sqlite_version", "translate"),
+]
 
 _BUSY_MILLISECONDS = 5_000
 _EVERY_CONNECTION = (
@@ -71,8 +74,21 @@ def connect(path: Path, mode: Mode = "write") -> Database:
     threads at the same time; `check_same_thread` is off because readers come from a pool.
     """
     query = {"write": "mode=rwc", "read": "mode=rw", "immutable": "mode=ro&immutable=1"}[mode]
+    is_new = mode == "write" and not (path.exists() and path.stat().st_size)
+    return _connected(f"{path.absolute().as_uri()}?{query}", mode, is_new)
+
+
+def connect_memory(name: str, mode: Mode = "write") -> Database:
+    """As `connect`, to a database in this process's memory; it ends with its last connection.
+
+    Connections are separate, as they are to a file. Needs SQLite 3.36 (the VFS "memdb").
+    """
+    return _connected(f"file:/{name}?vfs=memdb", mode, is_new=False)
+
+
+def _connected(uri: str, mode: Mode, is_new: bool) -> Database:
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{query}",
+        uri,
         uri=True,
         isolation_level=None,  # we say BEGIN IMMEDIATE ourselves
         check_same_thread=False,
@@ -81,7 +97,7 @@ def connect(path: Path, mode: Mode = "write") -> Database:
     try:
         if _full_text_is_innocuous():
             connection.execute("PRAGMA trusted_schema = OFF")
-        if mode == "write" and not (path.exists() and path.stat().st_size):
+        if is_new:
             # Has to come first, and only once: a purge can then give room back to the disk.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         for pragma in _EVERY_CONNECTION + (_WRITER if mode == "write" else _READER):
@@ -115,12 +131,13 @@ def _full_text_is_innocuous() -> bool:
 
 
 class Readers:
-    """A pool of query-only connections; each is lent to one thread at a time."""
+    """A pool of query-only connections, made by `connect_one`; each is lent to one thread."""
 
-    def __init__(self, path: Path, mode: Mode = "read", *, on_damage: Callable[[], None]) -> None:
-        self._path = path
+    def __init__(
+        self, connect_one: Callable[[], Database], *, on_damage: Callable[[], None]
+    ) -> None:
+        self._connect_one = connect_one
         self._on_damage = on_damage
-        self._mode: Mode = mode
         self._idle: queue.LifoQueue[Database] = queue.LifoQueue()
         self._closed = False
 
@@ -155,7 +172,7 @@ class Readers:
         try:
             return self._idle.get_nowait()
         except queue.Empty:
-            return connect(self._path, self._mode)
+            return self._connect_one()
 
     def _give(self, db: Database) -> None:
         try:

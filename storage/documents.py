@@ -33,8 +33,10 @@ class DocumentInvalid(StorageError):
     """What was to be imported is no conversation."""
 
 
-def copy(db: Database, user_id: int, key: str, *, upto_id: int | None, title: str) -> Conversation:
-    """A second conversation with all messages of `key`, or those on the path to `upto_id`."""
+def copied(
+    db: Database, user_id: int, key: str, *, upto_id: int | None, title: str
+) -> dict[str, Any]:
+    """The document of a copy: all messages of `key`, or those on the path to `upto_id`."""
     original = conversations.get(db, user_id, key)
     if upto_id is None:
         messages = tree.whole(db, original)
@@ -46,7 +48,7 @@ def copy(db: Database, user_id: int, key: str, *, upto_id: int | None, title: st
     made = export.layout("", leaf, messages)
     at = now()
     made |= {"title": title, "key": "", "pinned": False, "archived_at": None, "trashed_at": None}
-    return add(db, user_id, {**made, "created_at": at, "updated_at": at})
+    return {**made, "created_at": at, "updated_at": at}
 
 
 def add(db: Database, user_id: int, document: Mapping[str, Any]) -> Conversation:

@@ -164,7 +164,9 @@ class People:
 
     def add_usage(self, user_id: int, *, num_prompt: int, num_new: int) -> None:
         """Count a call that stored no message."""
-        self._call(lambda db: _add_usage(db, user_id, num_prompt, num_new))
+        self._call(
+            lambda db: accounts.add_usage(db, user_id, num_prompt=num_prompt, num_new=num_new)
+        )
 
     # Invitations
 
@@ -302,16 +304,6 @@ def _tokens_left(db: Database, user_id: int) -> int | None:
     if row is None:
         raise NotFound("There is no such user.")
     return None if row[0] is None else max(0, int(row[0]))
-
-
-def _add_usage(db: Database, user_id: int, num_prompt: int, num_new: int) -> None:
-    db.execute(
-        "INSERT INTO usage_day (user_id, day, num_requests, num_prompt, num_new) "
-        "VALUES (?, date('now'), 1, ?, ?) ON CONFLICT (user_id, day) DO UPDATE SET "
-        "num_requests = num_requests + 1, num_prompt = num_prompt + excluded.num_prompt, "
-        "num_new = num_new + excluded.num_new",
-        (user_id, num_prompt, num_new),
-    )
 
 
 def _update(db: Database, user_id: int, column: str, value: object, *, audited: str) -> None:

@@ -21,7 +21,7 @@ from typing import TextIO
 
 from storage import backup, conversations, export, health, opening, turns
 from storage.ballast import BALLAST_BYTES, Ballast
-from storage.connection import Mode, Readers
+from storage.connection import Mode, Readers, connect
 from storage.folder import BACKUPS, BALLAST, DATABASE, SUSPECT, FolderLock, prepare
 from storage.health import Repair
 from storage.methods.conversations import ConversationMethods
@@ -66,7 +66,7 @@ class Store(ConversationMethods, MessageMethods, OpinionMethods, UserMethods, Sa
             if not path.is_file():
                 raise NotFound(f"There is no database in {folder}.")
             mode: Mode = "read" if os.access(folder, os.W_OK) else "immutable"
-            readers = Readers(path, mode, on_damage=lambda: None)
+            readers = Readers(partial(connect, path, mode), on_damage=lambda: None)
             with readers.snapshot() as db:
                 opening.check_readable(db, path)
             return cls(folder, readers, None, None)
@@ -86,12 +86,14 @@ class Store(ConversationMethods, MessageMethods, OpinionMethods, UserMethods, Sa
         except BaseException:
             lock.release()
             raise
-        store = cls(folder, Readers(path, on_damage=on_damage), writer, lock)
+        readers = Readers(partial(connect, path, "read"), on_damage=on_damage)
+        store = cls(folder, readers, writer, lock)
         store.repair, store.num_interrupted = opened.repair, opened.num_interrupted
         return store
 
     def close(self) -> None:
         """Commit what is pending, note the clean end, free the folder. Safe to call twice."""
+        self.temporary.close()
         self._readers.close()
         if self._write_thread is not None:
             self._write_thread.close(opening.end_run)
@@ -142,6 +144,8 @@ class Store(ConversationMethods, MessageMethods, OpinionMethods, UserMethods, Sa
 
     def remove_person(self, user_id: int) -> None:
         """Remove an account that is not the owner's, and every word of it."""
+        for key in self.temporary.of_user(user_id):
+            self.temporary.end(user_id, key)
         self.people.remove(user_id)
         self._scrub()
 

@@ -30,7 +30,8 @@ class AttachPanel:
         """Take a part of a file; with the last one, put its text into the message."""
         if verb != "part":
             raise PayloadInvalid("verb")
-        content = self._uploads.take(user_id, fields, max_bytes=MAX_BYTES)
+        unwritten = payload.temporary
+        content = self._uploads.take(user_id, fields, max_bytes=MAX_BYTES, unwritten=unwritten)
         if content is None:
             return {"taken": fields["upload"], "quiet": True}
         try:

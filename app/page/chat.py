@@ -174,7 +174,9 @@ class Chat:
 
 
 def _sent(payload: Payload) -> Send:
-    return Send(payload.key, payload.parent, payload.text, payload.client_key)
+    return Send(
+        payload.key, payload.parent, payload.text, payload.client_key, temporary=payload.temporary
+    )
 
 
 def _again(payload: Payload) -> Again:

@@ -81,11 +81,23 @@ class ConversationList:
         return [*rows, ("space-below", self._space(num_below))]
 
     def _above(self, user_id: int, payload: Payload) -> list[Item]:
-        """What stands over the rows: the way back from the archive, and the tags."""
+        """What stands over the rows: the way back from the archive, what is not kept, the tags."""
         rows = [self._button("archive-close")] if payload.mode == "archive" else []
+        rows += self._temporary(user_id, payload.aside)
         if tags := self._services.store.tags(user_id):
             html = self._templates.render("tags", tags=tags, chosen=payload.tag)
             rows.append(("tags", html))
+        return rows
+
+    def _temporary(self, user_id: int, keys: Sequence[str]) -> list[Item]:
+        """The conversations that this tab alone holds."""
+        store = self._services.store
+        rows = []
+        for key in keys:
+            if store.temporary.holds(user_id, key):
+                store.temporary.keep_alive(user_id, key)
+                title = self.title(store.conversation(user_id, key))
+                rows.append((f"c-{key}", self._templates.render("aside", key=key, title=title)))
         return rows
 
     def _space(self, num_rows: int) -> str:

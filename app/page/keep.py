@@ -36,7 +36,10 @@ class KeepPanel:
         store = self._services.store
         conversation = store.conversation(user_id, payload.key) if payload.key else None
         html = self._templates.render(
-            "panel_keep", conversation=conversation, tags=store.tags(user_id)
+            "panel_keep",
+            conversation=conversation,
+            tags=store.tags(user_id),
+            temporary=store.temporary.holds(user_id, payload.key),
         )
         return {"html": html}
 
@@ -53,6 +56,10 @@ class KeepPanel:
             changed = store.archive(user_id, key, kept.archived_at is None)
             said = "keep.archived" if changed.archived_at else "keep.unarchived"
             return {**self.view(user_id, payload), "said": self._say(said), "tone": "info"}
+        if verb == "keep":
+            kept = store.add_document(user_id, store.document(user_id, key))
+            self._services.end_temporary(user_id, key)
+            return {"close": True, "open": kept.key}
         if verb == "copy":
             title = self._say("keep.copy_title", title=store.conversation(user_id, key).title)
             return {"close": True, "open": store.copy(user_id, key, title=title).key}

@@ -5,12 +5,14 @@ Gradio's own conveniences that would store, share or publish something are all o
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import gradio as gr
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from markupsafe import Markup
 
 from app.page.chat import Chat
@@ -25,6 +27,7 @@ from app.page.side import Side
 from app.page.templates import Templates
 from app.page.theme import theme
 from app.render import Renderer
+from app.routes import FORGET
 from app.services import Services
 from app.settings import Settings
 from app.static_files import StaticFiles
@@ -38,6 +41,7 @@ _BRIDGE = (
 )
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
 MAX_SESSIONS = 200
+MAX_FORGOTTEN_BYTES = 500
 
 
 def mount(app: FastAPI, services: Services) -> FastAPI:
@@ -45,6 +49,7 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
     strings = Strings.load(services.settings.language)
     templates = Templates(strings)
     blocks = build(services, templates)
+    app.add_api_route(FORGET, forget(services), methods=["POST"])
     app.add_middleware(Front, tags=_front(templates, services.settings))
     gr.mount_gradio_app(
         app,
@@ -62,6 +67,18 @@ def mount(app: FastAPI, services: Services) -> FastAPI:
         blocked_paths=[str(services.settings.data)],
     )
     return app
+
+
+def forget(services: Services) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of a tab that closes: its temporary conversations end with it."""
+
+    async def answer(request: Request) -> Response:
+        keys = (await request.body())[:MAX_FORGOTTEN_BYTES].decode("ascii", "replace").split()
+        for key in keys:
+            await asyncio.to_thread(services.end_temporary, request.scope["corral_user"], key)
+        return Response(status_code=204)
+
+    return answer
 
 
 def build(services: Services, templates: Templates) -> gr.Blocks:

@@ -35,6 +35,8 @@ class Payload:
     tag: str = ""
     mode: str = ""
     on: bool = False
+    temporary: bool = False  # a conversation that begins now is not to be stored
+    aside: tuple[str, ...] = ()  # keys of the temporary conversations that this tab holds
 
     @classmethod
     def of(cls, event: gr.EventData) -> Payload:
@@ -58,6 +60,8 @@ class Payload:
             query=_text(data, "query", MAX_SHORT_CHARS),
             mode=_text(data, "mode", MAX_KEY_CHARS),
             on=data.get("on") is True,
+            temporary=data.get("temporary") is True,
+            aside=tuple(_text(data, "aside", MAX_SHORT_CHARS).split()),
         )
 
 

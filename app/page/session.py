@@ -122,7 +122,10 @@ class SessionPanel:
             )
             return self._value(user_id, form, said="session.saved")
         made = store.create_conversation(
-            user_id, system_prompt=form.system_prompt, choices=choices.to_json()
+            user_id,
+            system_prompt=form.system_prompt,
+            choices=choices.to_json(),
+            temporary=payload.temporary,
         )
         return {"open": made.key, "close": True}
 

@@ -26,7 +26,9 @@ class Shell:
         self._say = templates.strings.say
         self._notes = itertools.count(1)
 
-    def head(self, user_id: int, conversation: Conversation | None) -> dict[str, object]:
+    def head(
+        self, user_id: int, conversation: Conversation | None, *, temporary: bool = False
+    ) -> dict[str, object]:
         """Title and chips. Reads the user's policy from the store: not on the event loop."""
         policy = self._services.policy(user_id).name
         own = self._say("page.policy.own")
@@ -44,6 +46,7 @@ class Shell:
             open_safety=self._say("panels.open_safety", name=name),
             session=session,
             session_label=self._say("session.open", name=session),
+            temporary=temporary,
         )
         return items([("head", html)], title=title)
 
@@ -85,7 +88,7 @@ class Shell:
         )
         return items([("foot", html)])
 
-    def empty(self, user_id: int) -> str:
+    def empty(self, user_id: int, *, temporary: bool = False) -> str:
         """The first screen: what this is, and the way to a real Llama."""
         settings = self._services.settings
         folder: Path | None = settings.data / "models" if user_id == OWNER_ID else None
@@ -94,6 +97,7 @@ class Shell:
             ideas=[self._say(f"page.empty.idea_{n}") for n in range(1, NUM_IDEAS + 1)],
             built_in=self._services.running.name == "built-in",
             folder=folder,
+            temporary=temporary,
         )
 
     def told(self, title: str, *, undo: str = "") -> dict[str, object]:

@@ -19,11 +19,15 @@ class Uploads:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._unwritten: dict[int, tuple[str, bytes]] = {}  # user id → the one file in the making
 
-    def take(self, user_id: int, fields: Mapping[str, str], *, max_bytes: int) -> bytes | None:
+    def take(
+        self, user_id: int, fields: Mapping[str, str], *, max_bytes: int, unwritten: bool = False
+    ) -> bytes | None:
         """Keep a part; with the last one, the whole file. None while it is not whole.
 
-        Raises `PayloadInvalid`, also for a file above `max_bytes`.
+        What is `unwritten` is never on the disk. Raises `PayloadInvalid`, also for a file above
+        `max_bytes`.
         """
         name, place = fields.get("upload", ""), fields.get("place", "")
         whole = name.isalnum() and name.isascii() and 16 <= len(name) <= 64
@@ -33,6 +37,8 @@ class Uploads:
             content = base64.b64decode(fields.get("content", ""), validate=True)
         except binascii.Error as error:
             raise PayloadInvalid("content") from error
+        if unwritten:
+            return self._gathered(user_id, name, int(place), content, max_bytes, "last" in fields)
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sweep(user_id)
         path = self._folder / f"{user_id}-{name}"
@@ -47,6 +53,18 @@ class Uploads:
             return path.read_bytes()
         finally:
             path.unlink()
+
+    def _gathered(
+        self, user_id: int, name: str, place: int, content: bytes, max_bytes: int, last: bool
+    ) -> bytes | None:
+        known, before = self._unwritten.pop(user_id, ("", b""))
+        whole = (before if place and known == name else b"") + content
+        if len(whole) > max_bytes:
+            raise PayloadInvalid("size")
+        if last:
+            return whole
+        self._unwritten[user_id] = (name, whole)
+        return None
 
     def _sweep(self, user_id: int) -> None:
         """Remove what is old, and what this user has begun too much of."""

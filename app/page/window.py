@@ -38,9 +38,13 @@ class ConversationView:
         The reply that `job` writes is left out: it is shown by the live pane.
         """
         if not key:
-            window = items([("empty", self._shell.empty(user_id))], key="", leaf=None)
-            return {"head": self._shell.head(user_id, None), "window": window}
+            temporary = payload.temporary
+            empty = self._shell.empty(user_id, temporary=temporary)
+            window = items([("empty", empty)], key="", leaf=None, temporary=temporary)
+            head = self._shell.head(user_id, None, temporary=temporary)
+            return {"head": head, "window": window}
         store = self._services.store
+        temporary = store.temporary.holds(user_id, key)
         conversation: Conversation = store.conversation(user_id, key)
         num_shown = max(payload.last, WINDOW)
         whole = payload.id is not None  # the message to show may lie far above
@@ -57,8 +61,10 @@ class ConversationView:
             focus=payload.id if whole else 0,
             read_at=time.time(),  # so that the same search result can be revealed twice
             accepted=payload.client_key,
+            temporary=temporary,
         )
-        return {"head": self._shell.head(user_id, conversation), "window": window}
+        head = self._shell.head(user_id, conversation, temporary=temporary)
+        return {"head": head, "window": window}
 
     def _rows(
         self,

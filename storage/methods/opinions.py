@@ -13,7 +13,7 @@ class OpinionMethods(Access):
 
     def set_feedback(self, user_id: int, key: str, message_id: int, given: Feedback) -> None:
         """Keep a thumb and a note on an answer; neither removes what was there."""
-        self._writer.call(
+        self._writing(key).call(
             lambda db: opinions.set_feedback(
                 db, tree.message(db, conversations.get(db, user_id, key), message_id), given
             )
@@ -29,11 +29,11 @@ class OpinionMethods(Access):
             first, second = (tree.message(db, conversation, i) for i in (first_id, second_id))
             return opinions.compare(db, conversation, first, second, blind)
 
-        return self._writer.call(made)
+        return self._writing(key).call(made)
 
     def comparison(self, user_id: int, comparison_id: int) -> Comparison:
         """One comparison."""
-        with self._readers.snapshot() as db:
+        with self._reading(comparison_id) as db:
             return opinions.comparison(db, user_id, comparison_id)
 
     def rate(
@@ -46,7 +46,7 @@ class OpinionMethods(Access):
         note: str = "",
     ) -> Comparison:
         """Keep which of two answers is preferred; see `Comparison` for the degrees."""
-        return self._writer.call(
+        return self._writing(comparison_id).call(
             lambda db: opinions.rate(db, user_id, comparison_id, helpfulness, safety, note)
         )
 

@@ -39,7 +39,7 @@ class SafetyMethods(Access):
 
     def withheld(self, user_id: int, key: str, message_id: int) -> str:
         """What the guard held back of an answer, "" if nothing is kept."""
-        with self._readers.snapshot() as db:
+        with self._reading(key) as db:
             tree.message(db, conversations.get(db, user_id, key), message_id)
             return safety_log.withheld(db, message_id)
 

@@ -1,6 +1,7 @@
 """SQLite's errors in our words, and readers that are lent to one thread at a time."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def _count(readers: Readers) -> int:
 
 
 def test_a_reader_is_used_again_and_closed_with_the_pool(database: Path) -> None:
-    readers = Readers(database, on_damage=lambda: None)
+    readers = Readers(partial(connect, database, "read"), on_damage=lambda: None)
     with readers.snapshot() as first:
         with readers.snapshot() as second:
             assert first is not second
@@ -86,7 +87,7 @@ def test_a_reader_is_used_again_and_closed_with_the_pool(database: Path) -> None
 
 
 def test_a_snapshot_does_not_move(database: Path) -> None:
-    readers = Readers(database, on_damage=lambda: None)
+    readers = Readers(partial(connect, database, "read"), on_damage=lambda: None)
     writer = connect(database)
     with readers.snapshot() as db:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (1,)
@@ -99,7 +100,7 @@ def test_a_snapshot_does_not_move(database: Path) -> None:
 
 def test_damage_is_noted(database: Path) -> None:
     noted: list[str] = []
-    readers = Readers(database, on_damage=lambda: noted.append("damaged"))
+    readers = Readers(partial(connect, database, "read"), on_damage=lambda: noted.append("damaged"))
     with pytest.raises(records.DatabaseDamaged), readers.snapshot():
         raise _error("SQLITE_CORRUPT", sqlite3.DatabaseError)
     with pytest.raises(StorageError), readers.snapshot():
@@ -109,7 +110,7 @@ def test_damage_is_noted(database: Path) -> None:
 
 
 def test_readers_serve_many_threads(database: Path) -> None:
-    readers = Readers(database, on_damage=lambda: None)
+    readers = Readers(partial(connect, database, "read"), on_damage=lambda: None)
     found: list[int] = []
     threads = [
         threading.Thread(target=lambda: found.extend(_count(readers) for _ in range(50)))
