@@ -5,7 +5,7 @@ import { drawer, open, rename, scrolled, shelf } from './list.js';
 import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
 import { byId, fire, insist, state, WINDOW, words } from './state.js';
-import { copy, edit, endEdit, resend } from './turns.js';
+import { copy, edit, endEdit, moveInMenu, placeMenu, resend } from './turns.js';
 import { fitHeight, keepDraft, offerAttachment, restoreDraft, send } from './write.js';
 
 const { language, theme } = window.corralLook;
@@ -86,6 +86,9 @@ const shortcuts = { // as app/page/keys.py tells them
 
 function listen() {
   document.addEventListener('click', (event) => {
+    const opener = event.target.closest('[popovertarget]');
+    if (opener) placeMenu(opener);
+    else if (event.target.closest('#turn-menu')) byId('turn-menu').hidePopover();
     const el = event.target.closest('[data-act]');
     if (!el || !act[el.dataset.act]) {
       if (document.body.classList.contains('drawer') && !event.target.closest('#side')) drawer(false);
@@ -99,6 +102,7 @@ function listen() {
   document.addEventListener('keydown', (event) => {
     if (event.isComposing || event.keyCode === 229) return; // Enter that only ends a composition
     const area = event.target;
+    if (document.querySelector('#turn-menu:popover-open')) { moveInMenu(event); return; }
     if (event.key === 'Enter' && !event.shiftKey && area.id === 'ask') {
       event.preventDefault();
       act.send();

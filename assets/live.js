@@ -6,15 +6,26 @@ import { byId, state } from './state.js';
 /* The growing answer: finished blocks are appended once, only the open one is replaced. */
 export function grow(root, value) {
   if (state.live !== value.reply) {
-    root.replaceChildren(built(
-      '<article class="turn reply"><div class="md"><div class="tail"></div></div><p class="doing"></p></article>'));
+    root.replaceChildren(built('<article class="turn reply"><details class="thinking" hidden><summary></summary>'
+      + '<div class="md"><div class="tail"></div></div></details><div class="md"><div class="tail"></div></div><p class="doing"></p></article>'));
     state.live = value.reply;
     state.said = 0;
-    root.corralBlocks = [];
   }
-  const md = root.querySelector('.md');
-  const tail = root.querySelector('.tail');
-  const shown = root.corralBlocks;
+  const [thought, md] = root.querySelectorAll('.md');
+  thought.parentElement.hidden = !value.thought;
+  if (value.thought) {
+    fill(thought, value.thought);
+    root.querySelector('summary').textContent = value.thought.label;
+  }
+  fill(md, value);
+  md.classList.toggle('writing', value.writing && Boolean(md.textContent));
+  root.querySelector('.doing').textContent = value.line;
+  say(md, false);
+}
+
+function fill(md, value) {
+  const tail = md.querySelector(':scope > .tail');
+  const shown = md.corralBlocks || (md.corralBlocks = []);
   if (value.blocks.length < shown.length || shown.some((html, n) => html !== value.blocks[n])) {
     md.replaceChildren(tail);
     shown.length = 0;
@@ -28,9 +39,6 @@ export function grow(root, value) {
   }
   tail.innerHTML = value.tail;
   dress(tail);
-  md.classList.toggle('writing', value.writing && Boolean(value.tail || shown.length));
-  root.querySelector('.doing').textContent = value.line;
-  say(md, false);
 }
 
 /* Screen readers hear whole sentences, once: `md` holds the reply so far, or all of it. */

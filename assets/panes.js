@@ -60,7 +60,7 @@ export const paint = {
     } else {
       const ended = state.live;
       // The whole reply stands in the window, which is painted in the same round.
-      if (ended) setTimeout(() => say(document.querySelector(`#m-${ended} .md`), true), 50);
+      if (ended) setTimeout(() => say(document.querySelector(`#m-${ended} > .md`), true), 50);
       root.replaceChildren();
       state.live = 0;
     }

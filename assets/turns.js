@@ -1,7 +1,7 @@
-/* What is done at one message: editing, copying. */
+/* What is done at one message: editing, copying, its menu. */
 
 import { button } from './nodes.js';
-import { words } from './state.js';
+import { byId, words } from './state.js';
 import { send } from './write.js';
 
 export function edit(turn) {
@@ -52,8 +52,38 @@ export async function copy(text, control) {
     document.execCommand('copy');
     area.remove();
   }
+  if (control.matches('.plain')) { // an icon: a tick stands in its place for a moment
+    const label = control.title;
+    control.classList.add('done');
+    control.setAttribute('aria-label', words.copied);
+    setTimeout(() => { control.classList.remove('done'); control.setAttribute('aria-label', label); }, 1500);
+    return;
+  }
   const label = control.textContent;
   if (label === words.copied) return;
   control.textContent = words.copied;
   setTimeout(() => { control.textContent = label; }, 1500);
+}
+
+/* The one menu of all answers: it opens at the button, for the answer that the button is of. */
+export function placeMenu(control) {
+  const box = byId('turn-menu');
+  const { id } = control.closest('.turn').dataset;
+  const { left, top, bottom } = control.getBoundingClientRect();
+  for (const item of box.children) item.dataset.id = id;
+  const above = top > innerHeight / 2;
+  Object.assign(box.style, {
+    left: `${Math.max(8, Math.min(left, innerWidth - 268))}px`,
+    top: above ? 'auto' : `${bottom + 4}px`,
+    bottom: above ? `${innerHeight - top + 4}px` : 'auto',
+  });
+}
+
+export function moveInMenu(event) {
+  const items = [...byId('turn-menu').children];
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const at = items.indexOf(document.activeElement);
+  items[at < 0 ? (step > 0 ? 0 : items.length - 1) : (at + step + items.length) % items.length].focus();
 }

@@ -33,8 +33,13 @@ from storage.records import (
 )
 
 __all__ = [
-    *("Database", "Readers", "connect", "connect_memory"),
-    *("sqlite3", "sqlite_version", "translate"),
+    "Database",
+    "Readers",
+    "connect",
+    "connect_memory",
+    "sqlite3",
+    "sqlite_version",
+    "translate",
 ]
 
 _BUSY_MILLISECONDS = 5_000

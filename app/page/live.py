@@ -7,6 +7,7 @@ from app.choices import Choices
 from app.job import Job, JobView
 from app.render import LiveRendering, Renderer
 from app.strings import Strings
+from app.thinking import split
 
 
 class LiveAnswer:
@@ -15,18 +16,22 @@ class LiveAnswer:
     def __init__(self, job: Job, renderer: Renderer, strings: Strings) -> None:
         self._job = job
         self._say = strings.say
-        self._rendering = LiveRendering(renderer)
+        self._thought, self._answer = LiveRendering(renderer), LiveRendering(renderer)
         self._language = Choices.of(job.task.conversation).shown_language
 
     def value(self, view: JobView) -> dict[str, object]:
         """What the live pane shows of `view`."""
-        rendering = self._rendering
-        rendering.update(converted(view.text, self._language))
+        parts = split(converted(view.text, self._language), growing=True)
+        thought: dict[str, object] | None = None
+        if parts.thought:
+            label = "page.turn.thinking" if parts.open else "page.turn.thought"
+            told = self._say(label, count=f"{len(parts.thought):,}")
+            thought = {"label": told, **_grown(self._thought, parts.thought)}
         return {
             "reply": self._job.reply_id,
             "key": self._job.key,
-            "blocks": list(rendering.blocks),
-            "tail": rendering.tail if view.text else "",
+            "thought": thought,
+            **_grown(self._answer, parts.answer),
             "writing": view.phase == "writing",
             "line": self._line(view),
         }
@@ -49,3 +54,8 @@ class LiveAnswer:
             return self._say("page.live.held")
         rate = view.tokens_per_second
         return self._say("page.live.rate", rate=f"{rate:.1f}") if rate else ""
+
+
+def _grown(rendering: LiveRendering, text: str) -> dict[str, object]:
+    rendering.update(text)
+    return {"blocks": list(rendering.blocks), "tail": rendering.tail if text else ""}

@@ -15,6 +15,7 @@ from app.page.panes import Item
 from app.page.shielding import Notice, Shielding
 from app.page.templates import Templates
 from app.render import Renderer
+from app.thinking import Parts, split
 from safety.code_check import Look
 from storage.records import Generation, MessageRecord, Status
 
@@ -79,7 +80,8 @@ class Transcript:
         language: str,
         may_override: bool,
     ) -> str:
-        text = converted(record.content, language)
+        parts = split(converted(record.content, language))
+        text = parts.answer
         generation = record.generations[-1] if record.generations else None
         broken = record.status in ("stopped", "interrupted", "streaming")
         by_length = (
@@ -91,6 +93,8 @@ class Transcript:
         return self._templates.render(
             "reply",
             record=record,
+            thought=Markup(self._renderer.html(parts.thought)) if parts.thought else "",
+            thought_label=self._thought_label(parts, generation),
             html=Markup(html) if text else "",
             text=text,
             notice=self._notice(record, prompt, may_override),
@@ -100,6 +104,16 @@ class Transcript:
             numbers=self._numbers(generation) if generation and record.content else "",
             **_neighbours(record),
         )
+
+    def _thought_label(self, parts: Parts, generation: Generation | None) -> str:
+        """How long the thought is; and took, taking each character to cost the same."""
+        count = f"{len(parts.thought):,}"
+        if generation is None or not generation.total_seconds:
+            return self._say("page.turn.thought", count=count)
+        share = len(parts.thought) / max(1, len(parts.thought) + len(parts.answer))
+        writing = generation.total_seconds - generation.first_token_seconds
+        seconds = f"{share * writing:.0f}"
+        return self._say("page.turn.thought_for", seconds=seconds, count=count)
 
     def _ending(self, record: MessageRecord, by_length: bool) -> str:
         if record.status in ("stopped", "interrupted", "streaming"):

@@ -18,7 +18,11 @@ def keep(page: Page) -> None:
 
 def more(page: Page, turn: str) -> None:
     page.hover(turn)
-    page.click(f"{turn} [data-panel=branches]")
+    if "reply" in turn:
+        page.click(f"{turn} [popovertarget]")
+        page.click("#turn-menu [data-panel=branches]")
+    else:
+        page.click(f"{turn} [data-panel=branches]")
     expect(page.locator("[data-kind=branches]")).to_be_visible()
 
 
