@@ -1,9 +1,13 @@
-"""Keeps Gradio from writing type stubs for its components each time it is imported.
+"""Keeps Gradio from writing type stubs when it is imported, and from seeking matplotlib.
 
 `gradio.component_meta.create_or_modify_pyi` parses every component's source several times and
 writes `.pyi` files into the installation, for the editors of people who develop with Gradio: nearly
 half of the processor time of `import gradio` (measured: 3.8 s with, 2.1 s without; Gradio 6.31).
 To be removed when Gradio has a switch for it.
+
+Around each call of a handler, and so for every update of a streamed answer, Gradio tries to import
+matplotlib twice. Where it is not installed Python looks through all folders each time: a third of
+the cost of an update (measured; Gradio 6.31).
 """
 
 from __future__ import annotations
@@ -52,3 +56,8 @@ def skip_stub_files() -> None:
     """Call before the first import of Gradio; does nothing after it."""
     if "gradio" not in sys.modules and not any(isinstance(f, _Finder) for f in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
+
+
+def skip_matplotlib() -> None:
+    """Let `import matplotlib` fail at once, in this process; nothing of ours draws with it."""
+    sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]  # as Python documents it

@@ -19,7 +19,7 @@ from app.api.routes import Api
 from app.doors import Doors
 from app.entrance import Entrance
 from app.gateway import Gateway
-from app.gradio_stubs import skip_stub_files
+from app.gradio_stubs import skip_matplotlib, skip_stub_files
 from app.lan import Lan
 from app.services import Services
 from app.share import GradioTunnel, Share
@@ -76,6 +76,7 @@ def build(services: Services, mount: Mount | None = None) -> Site:
     app.include_router(files.router())
     if mount is None:
         skip_stub_files()
+        skip_matplotlib()
         from app.page.mount import mount as mount_page
 
         mount = mount_page

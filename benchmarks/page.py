@@ -34,7 +34,7 @@ WORDS = ("llama", "alpaca", "grass", "hill", "wool", "river", "stone", "cloud", 
 
 # When the page shows the first words: noted by the browser itself, on the same machine's clock.
 _NOTE_FIRST_WORDS = """() => { window.shown = 0; new MutationObserver(() => {
-  const md = document.querySelector('#live .md');
+  const md = document.querySelector('#live .turn > .md');
   if (md && md.textContent && !window.shown) window.shown = Date.now(); })
   .observe(document.getElementById('live'),
   {childList: true, subtree: true, characterData: true}); }"""

@@ -9,6 +9,8 @@ from app.render import LiveRendering, Renderer
 from app.strings import Strings
 from app.thinking import split
 
+NUM_BLOCKS = 8  # finished blocks in an update; a page that has missed more asks to follow anew
+
 
 class LiveAnswer:
     """One page's view of a running job. An update costs the same however long the answer is."""
@@ -17,24 +19,32 @@ class LiveAnswer:
         self._job = job
         self._say = strings.say
         self._thought, self._answer = LiveRendering(renderer), LiveRendering(renderer)
+        self._num_values = 0
         self._language = Choices.of(job.task.conversation).shown_language
 
     def value(self, view: JobView) -> dict[str, object]:
-        """What the live pane shows of `view`."""
+        """What the live pane shows of `view`: at first all of it, then its end."""
+        self._num_values += 1
         parts = split(converted(view.text, self._language), growing=True)
         thought: dict[str, object] | None = None
         if parts.thought:
             label = "page.turn.thinking" if parts.open else "page.turn.thought"
             told = self._say(label, count=f"{len(parts.thought):,}")
-            thought = {"label": told, **_grown(self._thought, parts.thought)}
+            thought = {"label": told, **self._grown(self._thought, parts.thought)}
         return {
             "reply": self._job.reply_id,
             "key": self._job.key,
             "thought": thought,
-            **_grown(self._answer, parts.answer),
+            **self._grown(self._answer, parts.answer),
             "writing": view.phase == "writing",
             "line": self._line(view),
         }
+
+    def _grown(self, rendering: LiveRendering, text: str) -> dict[str, object]:
+        rendering.update(text)
+        first = max(0, len(rendering.blocks) - NUM_BLOCKS) if self._num_values > 1 else 0
+        tail = rendering.tail if text else ""
+        return {"first": first, "blocks": rendering.blocks[first:], "tail": tail}
 
     def _line(self, view: JobView) -> str:
         if view.place_in_queue and view.phase == "waiting" and not view.waiting_for:
@@ -54,8 +64,3 @@ class LiveAnswer:
             return self._say("page.live.held")
         rate = view.tokens_per_second
         return self._say("page.live.rate", rate=f"{rate:.1f}") if rate else ""
-
-
-def _grown(rendering: LiveRendering, text: str) -> dict[str, object]:
-    rendering.update(text)
-    return {"blocks": list(rendering.blocks), "tail": rendering.tail if text else ""}

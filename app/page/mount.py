@@ -125,6 +125,7 @@ def _connect(
         "show_progress": "hidden",
         "api_visibility": "private",
         "trigger_mode": "multiple",
+        "postprocess": False,  # our values are data already; this would cost a thread each time
         "concurrency_limit": None,
     }
     for handlers, names, painted in (

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CHILD = """
 import json, sys
 from pathlib import Path
-from app.gradio_stubs import skip_stub_files
+from app.gradio_stubs import skip_matplotlib, skip_stub_files
+skip_matplotlib()
 skip_stub_files()
 skip_stub_files()
 opened = []
@@ -25,6 +26,13 @@ print(json.dumps({"stubs": stubs, "left": before - len(sys.meta_path),
     "known": callable(getattr(gradio.component_meta, "create_or_modify_pyi", None))}))
 skip_stub_files()
 assert len(sys.meta_path) == before - 1
+sought = []
+class Finder:
+    find_spec = lambda name, *rest: sought.append(name)
+sys.meta_path.insert(0, Finder)
+from gradio.utils import MatplotlibBackendMananger
+with MatplotlibBackendMananger(): pass
+assert "matplotlib" not in sought, "it is looked for again"
 """
 
 
