@@ -63,6 +63,7 @@ _CLASSES = {
     "code": frozenset({"math-source"}),
     "a": frozenset({"media"}),
 }
+_WORDY = frozenset({"inline", "fence", "code_block"})
 _ALIGNMENTS = frozenset({"left", "right", "center"})
 
 
@@ -89,6 +90,13 @@ class Renderer:
             while len(self._cache) > self._cache_size:
                 self._cache.popitem(last=False)
         return html
+
+    def words(self, text: str) -> str:
+        """What a reader sees of a message as text: Markdown without its marks, without formulas."""
+        if len(text) > MAX_MARKDOWN_CHARS:
+            return text
+        tokens = self._markdown.parse(text)
+        return "\n".join(_words(token) for token in tokens if token.type in _WORDY)
 
     def open_html(self, text: str) -> str:
         """Sanitized HTML of a block that is still being written; not kept."""
@@ -140,6 +148,13 @@ class LiveRendering:
             self._settled += finished
             rest = "\n".join(lines[num_lines:])
         self.tail = self._renderer.open_html(rest)
+
+
+def _words(token: Token) -> str:
+    if token.type != "inline":
+        return token.content
+    kinds = {"text": None, "code_inline": None, "image": None, "softbreak": "\n", "hardbreak": "\n"}
+    return "".join(kinds[c.type] or c.content for c in token.children or () if c.type in kinds)
 
 
 def _markdown(max_coloured_chars: int) -> MarkdownIt:

@@ -1,6 +1,7 @@
 /* The page begins here: what each control does, keys, and the parts that Gradio mounts. The server
    renders, the scripts paint: each pane's value is data. Clicks on [data-act] go to the server. */
 
+import { closeSeek, openSeek, step, typed } from './find.js';
 import { drawer, open, rename, scrolled, shelf } from './list.js';
 import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
@@ -67,6 +68,9 @@ const act = {
   restore: (el) => { fire('restore', { key: el.dataset.key }); const t = el.closest('.toast'); if (t) t.remove(); },
   dismiss: (el) => el.closest('.toast').remove(),
   shelf: (el) => shelf(state.mode === el.dataset.mode ? '' : el.dataset.mode, state.tag),
+  'seek-next': () => step(1),
+  'seek-previous': () => step(-1),
+  'seek-close': () => closeSeek(),
   'trash-close': () => shelf('', ''),
   'archive-close': () => shelf('', ''),
   tag: (el) => shelf(state.mode, state.tag === el.dataset.tag ? '' : el.dataset.tag),
@@ -75,6 +79,7 @@ const act = {
 const pressLast = (selector) => { const all = document.querySelectorAll(selector); if (all.length) all[all.length - 1].click(); };
 const shortcuts = { // as app/page/keys.py tells them
   k: () => act.new(),
+  f: () => openSeek(),
   'shift f': () => { drawer(innerWidth <= 760); byId('find').focus(); },
   'shift e': () => pressLast('#window [data-act="edit"]'),
   'shift u': () => pressLast('#window .reply [data-act="again"]'),
@@ -103,7 +108,9 @@ function listen() {
     if (event.isComposing || event.keyCode === 229) return; // Enter that only ends a composition
     const area = event.target;
     if (document.querySelector('#turn-menu:popover-open')) { moveInMenu(event); return; }
-    if (event.key === 'Enter' && !event.shiftKey && area.id === 'ask') {
+    if (area.id === 'seek-text' && event.key === 'Enter') step(event.shiftKey ? -1 : 1);
+    else if (area.closest && area.closest('#seek') && event.key === 'Escape') closeSeek();
+    else if (event.key === 'Enter' && !event.shiftKey && area.id === 'ask') {
       event.preventDefault();
       act.send();
     } else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey) && area.closest('form.edit')) {
@@ -115,7 +122,7 @@ function listen() {
       drawer(false);
     } else if (event.ctrlKey || event.metaKey) {
       const go = shortcuts[(event.shiftKey ? 'shift ' : '') + event.key.toLowerCase()];
-      if (!go) return;
+      if (!go || area.id === 'seek-text') return; // Ctrl+F once more is the browser's own
       event.preventDefault();
       go();
     }
@@ -130,9 +137,10 @@ function listen() {
   let searching = 0;
   let drafting = 0;
   document.addEventListener('input', (event) => {
-    if (event.target.id === 'find') {
+    if (event.target.id === 'find' || event.target.id === 'seek-text') {
+      const search = event.target.id === 'find' ? () => fire('listing') : typed;
       clearTimeout(searching);
-      searching = setTimeout(() => fire('listing'), 150);
+      searching = setTimeout(search, 150);
     } else if (event.target.id === 'ask') {
       fitHeight();
       clearTimeout(drafting);

@@ -1,5 +1,6 @@
 /* How each pane of the page is painted from the data that the server sends for it. */
 
+import { found, mark, typed } from './find.js';
 import { markOpen, open } from './list.js';
 import { grow, say } from './live.js';
 import { built, patch, toast } from './nodes.js';
@@ -42,6 +43,10 @@ export const paint = {
     address();
     if (moved) { state.stuck = true; restoreDraft(); }
     if (value.focus) return reveal(value.focus);
+    if (!byId('seek').hidden) {
+      if (moved) typed();
+      return mark(grew);
+    }
     if (grew) scroll.scrollTop = scroll.scrollHeight - fromEnd;
     follow();
     return undefined;
@@ -67,6 +72,8 @@ export const paint = {
     running(Boolean(value.reply));
     follow();
   },
+
+  found: (root, value) => found(value),
 
   foot(root, value) {
     patch(root, value.items);

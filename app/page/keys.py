@@ -12,6 +12,7 @@ KEYS = (
     ("Enter", "send"),
     ("Shift Enter", "line"),
     ("Ctrl K", "new"),
+    ("Ctrl F", "find"),
     ("Ctrl Shift F", "search"),
     ("Ctrl Shift E", "edit"),
     ("Ctrl Shift U", "again"),

@@ -17,11 +17,12 @@ from markupsafe import Markup
 
 from app.page.chat import Chat
 from app.page.conversations import ConversationList
+from app.page.find import FindInConversation
 from app.page.front import Front
 from app.page.looks import look_seldom
 from app.page.meter import Meter, meter_pane
 from app.page.panels import PAINTED, Panels, panel_pane
-from app.page.panes import EVERYTHING, FOOT, LIVE, SIDE, Panes, fixed, pane
+from app.page.panes import EVERYTHING, FOOT, FOUND, LIVE, SIDE, Panes, fixed, pane
 from app.page.shell import Shell
 from app.page.side import Side
 from app.page.templates import Templates
@@ -37,7 +38,7 @@ from app.strings import Strings, speaking
 _BRIDGE = (
     "(window.corral = window.corral || []).push({trigger, events: ['view', 'send', 'again',"
     " 'resume', 'version', 'anyway', 'appeal', 'follow', 'stop', 'listing', 'rename', 'pin',"
-    " 'trash', 'restore', 'pulse']})"
+    " 'trash', 'restore', 'pulse', 'seek']})"
 )
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
 MAX_SESSIONS = 200
@@ -103,9 +104,9 @@ def build(services: Services, templates: Templates) -> gr.Blocks:
                     window, live = pane("window"), pane("live")
                 fixed("compose")
                 panel = panel_pane()
-        note = pane("note")
+        note, found = pane("note"), pane("found")
         bridge = gr.HTML(html_template="", js_on_load=_BRIDGE, elem_id="bridge", visible="hidden")
-        panes = Panes(listing, head, window, live, foot, note, panel, meter_pane())
+        panes = Panes(listing, head, window, live, foot, note, found, panel, meter_pane())
         _connect(bridge, panes, services, templates, shell)
     blocks.state_session_capacity = MAX_SESSIONS
     blocks.max_threads = MAX_EVENTS_AT_ONCE
@@ -118,7 +119,8 @@ def _connect(
     bridge: gr.HTML, panes: Panes, services: Services, templates: Templates, shell: Shell
 ) -> None:
     listing = ConversationList(services, templates)
-    chat = Chat(services, templates, shell=shell, listing=listing, renderer=Renderer())
+    renderer = Renderer()
+    chat = Chat(services, templates, shell=shell, listing=listing, renderer=renderer)
     side = Side(services, templates, shell=shell, listing=listing)
     options: dict[str, Any] = {
         "inputs": None,
@@ -134,6 +136,7 @@ def _connect(
         (chat, ("stop",), ()),
         (side, ("listing", "rename", "pin", "trash", "restore"), SIDE),
         (side, ("pulse",), FOOT),
+        (FindInConversation(services, renderer), ("seek",), FOUND),
     ):
         outputs = [getattr(panes, pane_name) for pane_name in painted]
         for name in names:

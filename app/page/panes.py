@@ -30,6 +30,7 @@ class Panes:
     live: gr.HTML
     foot: gr.HTML
     note: gr.HTML
+    found: gr.HTML
     panel: gr.HTML
     meter: gr.HTML
 
@@ -40,6 +41,7 @@ EVERYTHING = ("listing", "head", "window", "live", "foot", "note")
 SIDE = ("listing", "note")
 LIVE = ("live",)
 FOOT = ("foot",)
+FOUND = ("found",)
 
 
 def pane(name: str) -> gr.HTML:

@@ -275,3 +275,8 @@ def test_results_are_kept_but_not_for_ever() -> None:
     for text in ("a", "b", "c"):
         renderer.html(text)
     assert list(renderer._cache) == ["b", "c"]
+
+
+def test_the_words_of_a_message_are_those_that_a_reader_sees() -> None:
+    text = "# A **b**old\n\n- `x` [link](http://l)\n\n```py\ncode <b>\n```\n\n|c|d|\n|--|--|\n|1|2|"
+    assert " ".join(Renderer().words(text).split()) == "A bold x link code <b> c d 1 2"

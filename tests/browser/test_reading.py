@@ -55,3 +55,41 @@ def test_the_menu_of_an_answer_by_mouse_and_by_keyboard(page: Page) -> None:
     assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= 390
     page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
+
+
+def test_find_counts_and_steps_through_all_of_a_long_conversation(page: Page, site: Site) -> None:
+    texts = {3: "A needle here, and a **need**le there.", 90: "```\nneedle = 1 # ${print(1)}\n```"}
+    messages = [
+        {
+            "id": n,
+            "parent": n - 1 or None,
+            "role": "user" if n % 2 else "assistant",
+            "status": "done",
+            "content": texts.get(n, f"Message {n}."),
+        }
+        for n in range(1, 101)
+    ]
+    messages[3]["content"] = texts[3]  # an answer: its marks are not seen
+    key = site.services.store.add_document(1, {"title": "long", "messages": messages}).key
+    page.goto(f"{site.url}?c={key}")
+    expect(page.locator("#window .turn")).to_have_count(40)
+    page.keyboard.press("Control+f")
+    page.keyboard.type("NEEDLE")
+    count = page.locator("#seek-count")
+    expect(count).to_have_text("1 of 4")  # of the prompt's two only the unbroken one
+    expect(page.locator("#window .bubble", has_text="A needle here")).to_be_in_viewport()
+    for told in ("2 of 4", "3 of 4", "4 of 4"):
+        page.keyboard.press("Enter")
+        expect(count).to_have_text(told)
+    marked = "[...CSS.highlights.get('hit-now')].map((range) => [range.toString(), "
+    marked += "range.startContainer.parentElement.closest('pre') !== null])"
+    assert page.evaluate(marked) == [["needle", True]]
+    assert page.evaluate("CSS.highlights.get('hit').size") == 4
+    page.keyboard.press("Shift+Enter")
+    assert page.evaluate(marked) == [["needle", False]]
+    page.keyboard.press("Escape")
+    expect(page.locator("#seek")).to_be_hidden()
+    assert page.evaluate("CSS.highlights.size") == 0
+    page.keyboard.press("Control+f")
+    page.fill("#seek-text", "no such words")
+    expect(count).to_have_text("Nothing found")
