@@ -7,7 +7,7 @@ import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
 import { byId, fire, insist, state, WINDOW, words } from './state.js';
 import { copy, edit, endEdit, moveInMenu, placeMenu, resend } from './turns.js';
-import { fitHeight, keepDraft, offerAttachment, restoreDraft, send } from './write.js';
+import { fitHeight, keepDraft, offerAttachment, send } from './write.js';
 
 const { language, theme } = window.corralLook;
 const HUGE_PASTE = 10000; // characters from which an attachment is offered
@@ -144,7 +144,7 @@ function listen() {
     } else if (event.target.id === 'ask') {
       fitHeight();
       clearTimeout(drafting);
-      drafting = setTimeout(keepDraft, 300);
+      drafting = setTimeout(keepDraft, 500);
     }
   });
 
@@ -216,7 +216,6 @@ function ready() {
   theme();
   if (navigator.platform.startsWith('Mac')) document.querySelector('.new kbd').textContent = '⌘ K';
   state.key = new URLSearchParams(location.search).get('c') || '';
-  restoreDraft();
   connect(bridge);
   byId('ask').focus();
 }

@@ -41,7 +41,8 @@ export const paint = {
       state.aside[value.temporary ? 'add' : 'delete'](value.key);
     }
     address();
-    if (moved) { state.stuck = true; restoreDraft(); }
+    if (moved) state.stuck = true;
+    if (moved || state.draft === null) restoreDraft(value.draft);
     if (value.focus) return reveal(value.focus);
     if (!byId('seek').hidden) {
       if (moved) typed();

@@ -8,6 +8,7 @@ export const words = {}; // the sentences of this script, filled in when the pag
 export const state = {
   key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
   trigger: null, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
+  draft: null, // what the server keeps of the box
   temporary: false, aside: new Set(), // the conversation in view is not stored; the keys of this tab's
 };
 

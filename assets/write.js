@@ -5,26 +5,23 @@ import { byId, fire, state, words } from './state.js';
 import { endEdit } from './turns.js';
 
 const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
-const MAX_DRAFT = 200000; // characters kept in the browser's session storage
+const MAX_DRAFT = 200000; // characters
 const MEASURED = 20000; // longer texts are not measured at each key: layout would take seconds
-const draftName = (key) => `corral-draft:${key || 'new'}`;
 const bytes = (text) => new TextEncoder().encode(JSON.stringify(text)).length;
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
 
+/* What is not sent yet is kept by the server, with its conversation. */
 export function keepDraft() {
   const text = byId('ask').value;
-  if (state.temporary) return;
-  try {
-    if (text && text.length <= MAX_DRAFT) sessionStorage.setItem(draftName(state.key), text);
-    else sessionStorage.removeItem(draftName(state.key));
-  } catch { /* storage is full or switched off: the text is still in the box */ }
+  if (text === state.draft || text.length > MAX_DRAFT) return;
+  state.draft = text;
+  fire('draft', { key: state.key || null, text });
 }
 
-export function restoreDraft() {
+export function restoreDraft(text) {
   const ask = byId('ask');
-  if (!ask || state.sending) return;
-  let text = '';
-  try { if (!state.temporary) text = sessionStorage.getItem(draftName(state.key)) || ''; } catch { /* as above */ }
+  if (state.sending || (state.draft === null && ask.value)) return; // typed before the page was there
+  state.draft = text;
   ask.value = text;
   fitHeight();
 }
@@ -66,8 +63,9 @@ export function accepted() {
   refused();
   state.sent = {};
   if (from === byId('ask')) {
-    try { sessionStorage.removeItem(draftName(key)); } catch { /* nothing was kept */ }
     if (from.value === text) from.value = '';
+    state.draft = from.value;
+    fire('draft', { key: key || null, text: '' });
     fitHeight();
   } else if (from.closest('.turn')) {
     endEdit(from.closest('.turn'));

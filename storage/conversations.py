@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage import audit, search
+from storage import accounts, audit, search
 from storage.clock import now
 from storage.connection import Database
 from storage.evidence import mapping
@@ -158,9 +158,26 @@ def purge(db: Database, user_id: int, key: str) -> None:
     Freed pages are zeroed (`secure_delete`); the index's words and the WAL are `health`'s part.
     """
     found = get(db, user_id, key)
+    accounts.set_setting(db, user_id, _draft(key), None)
     db.execute("DELETE FROM search_entry WHERE conversation_id = ?", (found.id,))
     db.execute("DELETE FROM conversation WHERE id = ?", (found.id,))
     audit.record(db, user_id, "purge", str(found.id), "")  # so that a salvage leaves it gone
+
+
+def draft(db: Database, user_id: int, key: str | None) -> str:
+    """What was written and not sent in a conversation, or for a new one."""
+    return accounts.setting(db, user_id, _draft(key)) or ""
+
+
+def keep_draft(db: Database, user_id: int, key: str | None, text: str) -> None:
+    if key:
+        get(db, user_id, key)
+    if draft(db, user_id, key) != text:
+        accounts.set_setting(db, user_id, _draft(key), text or None)
+
+
+def _draft(key: str | None) -> str:
+    return f"draft:{key or ''}"
 
 
 def expired(db: Database, older_than_days: int) -> list[tuple[int, str]]:

@@ -45,6 +45,8 @@ def begin_turn(
     )
     reply_id = _insert(db, conversation, prompt_id, "assistant", "streaming", at)
     _index(db, conversation, prompt_id, text, at)
+    if conversations.draft(db, user_id, key) == text:
+        conversations.keep_draft(db, user_id, key, "")
     if not conversation.title and parent_id is None and (title := title_from(text)):
         db.execute("UPDATE conversation SET title = ? WHERE id = ?", (title, conversation.id))
         search.index_title(db, replace(conversation, title=title), at)

@@ -38,7 +38,7 @@ from app.strings import Strings, speaking
 _BRIDGE = (
     "(window.corral = window.corral || []).push({trigger, events: ['view', 'send', 'again',"
     " 'resume', 'version', 'anyway', 'appeal', 'follow', 'stop', 'listing', 'rename', 'pin',"
-    " 'trash', 'restore', 'pulse', 'seek']})"
+    " 'trash', 'restore', 'pulse', 'seek', 'draft']})"
 )
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
 MAX_SESSIONS = 200
@@ -136,6 +136,7 @@ def _connect(
         (chat, ("stop",), ()),
         (side, ("listing", "rename", "pin", "trash", "restore"), SIDE),
         (side, ("pulse",), FOOT),
+        (side, ("draft",), ()),
         (FindInConversation(services, renderer), ("seek",), FOUND),
     ):
         outputs = [getattr(panes, pane_name) for pane_name in painted]

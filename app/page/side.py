@@ -15,6 +15,8 @@ from app.page.shell import Shell
 from app.page.templates import Templates
 from app.services import Services
 
+MAX_DRAFT_CHARS = 200_000
+
 log = logging.getLogger("corral.page")
 
 
@@ -65,6 +67,16 @@ class Side:
         restore = self._services.store.restore
         told = self._say("page.toast.restored")
         return await self._changed(event, request, lambda u, p: restore(u, p.key or ""), told=told)
+
+    async def draft(self, event: gr.EventData, request: gr.Request) -> None:
+        """Keep what is written and not sent; of a temporary conversation in memory alone."""
+        try:
+            payload, user_id = Payload.of(event), user_of(request)
+            if payload.key or not payload.temporary:
+                text = payload.text[:MAX_DRAFT_CHARS]
+                await asyncio.to_thread(self._services.store.keep_draft, user_id, payload.key, text)
+        except Exception as error:  # it is still in the box
+            log.warning("a draft was not kept", exc_info=error)
 
     async def pulse(self, event: gr.EventData, request: gr.Request) -> Update:
         """How far the model and the safety check are."""

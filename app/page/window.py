@@ -40,7 +40,8 @@ class ConversationView:
         if not key:
             temporary = payload.temporary
             empty = self._shell.empty(user_id, temporary=temporary)
-            window = items([("empty", empty)], key="", leaf=None, temporary=temporary)
+            draft = "" if temporary else self._services.store.draft(user_id, None)
+            window = items([("empty", empty)], key="", leaf=None, draft=draft)
             head = self._shell.head(user_id, None, temporary=temporary)
             return {"head": head, "window": window}
         store = self._services.store
@@ -62,6 +63,7 @@ class ConversationView:
             read_at=time.time(),  # so that the same search result can be revealed twice
             accepted=payload.client_key,
             temporary=temporary,
+            draft=store.draft(user_id, key),
         )
         head = self._shell.head(user_id, conversation, temporary=temporary)
         return {"head": head, "window": window}

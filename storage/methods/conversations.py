@@ -121,6 +121,15 @@ class ConversationMethods(Access):
         """Take a conversation out of the trash."""
         return self._writing(key).call(lambda db: conversations.restore(db, user_id, key))
 
+    def draft(self, user_id: int, key: str | None) -> str:
+        """What was written and not sent in a conversation, or (None) for a new one."""
+        with self._reading(key or "") as db:
+            return conversations.draft(db, user_id, key)
+
+    def keep_draft(self, user_id: int, key: str | None, text: str) -> None:
+        """Keep what is not sent yet; "" forgets it. It goes with its conversation."""
+        self._writing(key or "").call(lambda db: conversations.keep_draft(db, user_id, key, text))
+
     def search(self, user_id: int, text: str, *, limit: int = 50) -> list[Hit]:
         """Titles and messages of all branches that hold all words of `text`, newest first.
 

@@ -62,6 +62,17 @@ def test_drafts_stay_with_their_conversation(page: Page) -> None:
     expect(page.locator("#ask")).to_have_value("a draft for the first")
     page.click("[data-act=new]")
     expect(page.locator("#ask")).to_have_value("a draft for a new one")
+    other = page.context.browser.new_page()  # type: ignore[union-attr]
+    other.goto(page.url)
+    expect(other.locator("#ask")).to_have_value("a draft for a new one")
+    other.locator("#listing .conv a").click()
+    expect(other.locator("#ask")).to_have_value("a draft for the first")
+    other.press("#ask", "Enter")
+    settle(other)
+    other.reload()
+    expect(other.locator("#window .turn")).to_have_count(4)
+    expect(other.locator("#ask")).to_have_value("")
+    other.close()
 
 
 def test_the_view_stays_while_somebody_reads_above(page: Page, site: Site) -> None:

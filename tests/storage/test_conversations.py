@@ -136,3 +136,24 @@ def test_a_purge_names_the_backups_that_still_hold_the_conversation(store: Store
 )
 def test_titles_are_the_first_words(prompt: str, title: str) -> None:
     assert title_from(prompt) == title
+
+
+def test_a_draft_is_kept_until_it_is_sent_and_goes_with_its_conversation(
+    store: Store, folder: Path
+) -> None:
+    key = store.create_conversation(OWNER_ID).key
+    store.keep_draft(OWNER_ID, None, "for a new one")
+    store.keep_draft(OWNER_ID, key, "words in the making")
+    assert (store.draft(OWNER_ID, None), store.draft(OWNER_ID, key)) == (
+        *("for a new one", "words in the making"),
+    )
+    with pytest.raises(NotFound):
+        store.keep_draft(OWNER_ID, "no such key", "x")
+    store.begin_turn(OWNER_ID, key, parent_id=None, text="other words", client_key="")
+    assert store.draft(OWNER_ID, key) == "words in the making"
+    store.purge(OWNER_ID, key)
+    assert store.draft(OWNER_ID, key) == ""
+    again = store.create_conversation(OWNER_ID).key
+    store.keep_draft(OWNER_ID, again, "sent")
+    store.begin_turn(OWNER_ID, again, parent_id=None, text="sent", client_key="")
+    assert store.draft(OWNER_ID, again) == ""
