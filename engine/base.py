@@ -21,6 +21,8 @@ Errors, all raised before the first chunk unless noted::
     ├── PromptEmpty                nothing to read
     ├── ContextFull                the prompt alone is longer than the context
     ├── SamplingInvalid            a sampling value outside its range
+    │   └── FormInvalid            (also in mid-stream) a schema or grammar that cannot be followed
+    ├── ToolsRefused               the model's chat format knows no tools, or not as they were used
     ├── ServerUnreachable          (also in mid-stream) a remote engine does not answer
     │   └── HubUnreachable         the model hub does not answer, or went away in the middle
     ├── ServerRefused              a remote engine answers, but not to this: a key, a model's name
@@ -33,9 +35,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
-from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "cancelled"]
 
 
@@ -115,6 +117,14 @@ class SamplingInvalid(EngineError, ValueError):
     """A sampling value lies outside its range."""
 
 
+class FormInvalid(SamplingInvalid):
+    """The reply cannot be held to the JSON schema or grammar that was asked for."""
+
+
+class ToolsRefused(EngineError):
+    """The model knows no tools, or a conversation uses them as its template does not allow."""
+
+
 class ServerUnreachable(EngineError):
     """A remote engine does not answer."""
 
@@ -131,17 +141,32 @@ class EngineClosed(EngineError):
     """The engine was shut down while, or before, it was asked."""
 
 
+# A function that a model may call, as OpenAI's API describes it:
+# {"type": "function", "function": {"name", "description", "parameters": a JSON schema}}.
+Tool = Mapping[str, Any]
+# How a model writes calls: not at all, as JSON, or as JSON between <tool_call> tags.
+ToolStyle = Literal["", "json", "tagged"]
+
+
+class ToolCall(TypedDict):
+    """A function that the model wants called. `arguments` is a JSON object as text."""
+
+    name: str
+    arguments: str
+
+
 class Message(TypedDict):
     """What a model sees of one turn: a value without identity.
 
     `ids` are the token ids that the model itself produced for `content`. With them a later prompt
     repeats the reply exactly as it lies in the KV cache; text encoded anew may split differently.
-    They are used only if they decode to `content`.
+    They are used only if they decode to `content`. A message of role "tool" is what a call gave.
     """
 
     role: Role
     content: str
     ids: NotRequired[Sequence[int]]
+    tool_calls: NotRequired[Sequence[ToolCall]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +176,8 @@ class Prompt:
     `messages` go through the chat format; `text` is encoded as it stands (a BOS is added);
     `ids` are taken as they are. `reply_prefix` (with `messages` only) opens the assistant's turn
     with text that is already there, so that a cut answer continues. `reply_ids` are the token ids
-    that the model itself wrote for that text; they are used only if they decode to it.
+    that the model itself wrote for that text; they are used only if they decode to it. `tools`
+    (with `messages` only) may be called by models whose `EngineInfo.tools` says how.
     """
 
     messages: Sequence[Message] | None = None
@@ -159,6 +185,7 @@ class Prompt:
     ids: Sequence[int] | None = None
     reply_prefix: str = ""
     reply_ids: Sequence[int] = ()
+    tools: Sequence[Tool] = ()
 
     def __post_init__(self) -> None:
         given = sum(value is not None for value in (self.messages, self.text, self.ids))
@@ -174,7 +201,7 @@ class Sampling:
     `seed` None draws a fresh one, which the statistics then name. `num_logprobs` asks for the
     log-probability of each chosen token and of that many alternatives. `json_schema` (a JSON
     object) or `grammar` (Lark, as llguidance reads it) is a form that the reply must have; an
-    engine that cannot see to that raises `SamplingInvalid`.
+    engine that cannot see to that raises `FormInvalid`.
     """
 
     temperature: float = 0.7
@@ -280,6 +307,7 @@ class EngineInfo:
     context_length: int
     device: str
     precision: str
+    tools: ToolStyle = ""
     chat: bool = True  # False: a base model, which completes rather than chats
     note: str = ""  # one sentence the owner should know, for example a fallback that was taken
     deterministic: bool = False  # the same prompt, sampling and seed give the same reply

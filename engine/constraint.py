@@ -22,7 +22,7 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.base import Sampling, SamplingInvalid
+from engine.base import FormInvalid, Sampling
 from engine.tokenizer import Tokenizer
 
 MAX_LETTERS = 1 << 17  # of a schema or grammar
@@ -36,25 +36,25 @@ Mask = NDArray[np.bool_]  # (V,)
 def check_form(sampling: Sampling) -> None:
     """See at once whether replies can be held to what `sampling` asks for.
 
-    Raises `SamplingInvalid`.
+    Raises `FormInvalid`.
     """
     if sampling.json_schema or sampling.grammar:
         _validated(sampling)
 
 
 def _validated(sampling: Sampling) -> str:
-    """The grammar in llguidance's own form. Raises `SamplingInvalid`."""
+    """The grammar in llguidance's own form. Raises `FormInvalid`."""
     if sampling.json_schema and sampling.grammar:
-        raise SamplingInvalid("A reply can follow a JSON schema or a grammar, not both.")
+        raise FormInvalid("A reply can follow a JSON schema or a grammar, not both.")
     if max(len(sampling.json_schema), len(sampling.grammar)) > MAX_LETTERS:
-        raise SamplingInvalid(f"A schema or grammar may have {MAX_LETTERS:,} letters at most.")
+        raise FormInvalid(f"A schema or grammar may have {MAX_LETTERS:,} letters at most.")
     if sampling.grammar:
         what, grammar = "grammar", llguidance.LLMatcher.grammar_from_lark(sampling.grammar)
     else:
         what, grammar = "schema", _from_schema(sampling.json_schema)
     failed, messages = llguidance.LLMatcher.validate_grammar_with_warnings(grammar, limits=_LIMITS)
     if failed:
-        raise SamplingInvalid(f"The {what} cannot be followed: {messages[0].strip()}")
+        raise FormInvalid(f"The {what} cannot be followed: {messages[0].strip()}")
     return grammar
 
 
@@ -62,9 +62,9 @@ def _from_schema(text: str) -> str:
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise SamplingInvalid("The schema is no JSON.") from error
+        raise FormInvalid("The schema is no JSON.") from error
     if not isinstance(schema, dict):
-        raise SamplingInvalid("A JSON schema is an object.")
+        raise FormInvalid("A JSON schema is an object.")
     return llguidance.LLMatcher.grammar_from_json_schema(text, overrides=_SEPARATORS)
 
 
@@ -100,7 +100,7 @@ class Constraints:
     def make(self, sampling: Sampling, written: str = "") -> Constraint | None:
         """What holds for a reply that begins with `written`; None if nothing does.
 
-        The first one takes longer: the vocabulary is sorted for it. Raises `SamplingInvalid`.
+        The first one takes longer: the vocabulary is sorted for it. Raises `FormInvalid`.
         """
         if not (sampling.json_schema or sampling.grammar):
             return None
@@ -108,7 +108,7 @@ class Constraints:
         matcher = llguidance.LLMatcher(self._vocabulary(), grammar, log_level=0, limits=_LIMITS)
         begun = self._tokenizer.encode(written, continues=True)
         if matcher.is_error() or matcher.try_consume_tokens(begun) < len(begun):
-            raise SamplingInvalid("The reply begins with what its schema or grammar forbids.")
+            raise FormInvalid("The reply begins with what its schema or grammar forbids.")
         return Constraint(matcher, self._stop_ids, self._num_words, self._vocab_size)
 
     def _vocabulary(self) -> llguidance.LLTokenizer:
@@ -145,13 +145,13 @@ class Constraint:
         return self._matcher.is_stopped()
 
     def allowed(self) -> Mask:
-        """Which tokens may come next. Raises `SamplingInvalid` where it cannot be told."""
+        """Which tokens may come next. Raises `FormInvalid` where it cannot be told."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
         mask = np.zeros(self._vocab_size, dtype=np.bool_)
         mask[: self._num_words] = np.unpackbits(bits, bitorder="little", count=self._num_words)
         mask[self._stop_ids] = self._matcher.is_accepting()
         if self._matcher.is_error() or not mask.any():
-            raise SamplingInvalid(
+            raise FormInvalid(
                 "The reply cannot go on in the form that was asked for, because it is too complex "
                 "or this model lacks a token for it: choose a simpler schema or grammar."
             )

@@ -85,7 +85,7 @@ class Row:
     def accept(self, logits: Tensor) -> FinishReason | None:
         """Draw the next token from `logits` (V,) and hand it on → why the reply ends, if it does.
 
-        Raises `CheckpointBroken` if the logits are no numbers, `SamplingInvalid` as `draw` does.
+        Raises `CheckpointBroken` if the logits are no numbers, `FormInvalid` as `draw` does.
         """
         token, logprob = self._sampler.draw(logits, self.tokens[self.num_prompt :])
         if not self._first:

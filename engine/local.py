@@ -36,19 +36,18 @@ from engine.device import choose_device, choose_threads, device_name, free_bytes
 from engine.disk_tier import DiskTier
 from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
-from engine.kv_cache import Kept, Slot
+from engine.kv_cache import Kept
 from engine.llama import Llama
 from engine.loading import PRECISIONS
 from engine.opening import LoadedModel, open_draft, open_model
 from engine.pace import thread_choices
-from engine.retrace import retrace
+from engine.retrace import retrace, score
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
+from engine.tools import no_tools, uses_tools
 from engine.views import View, Views
 
 T = TypeVar("T")
-
-_SCORE_CHUNK = 256
 
 
 class LocalEngine:
@@ -141,6 +140,7 @@ class LocalEngine:
             context_length=self._context_length,
             device=device_name(self._device, choices[0]),
             precision=self._model.precision,
+            tools=opened.tools.style if opened.tools else "",
             chat=opened.format.chat,
             note=note,
             deterministic=deterministic,
@@ -148,14 +148,14 @@ class LocalEngine:
             kernels=self._model.kernels if isinstance(self._model, Llama) else "",
             quality=str(getattr(self._model, "quality", None) or ""),
         )
-        plain = View(opened.tokenizer, opened.format, info)
+        plain = View(opened.tokenizer, opened.format, info, tools=opened.tools)
         self._views = Views(self._scheduler, self._model, opened, plain)
         self._use(plain)
 
     def _use(self, view: View) -> None:
         """Answer as `view` from now on."""
         self._view: View | None = view  # None once it is closed
-        self._tokenizer, self._format = view.tokenizer, view.format
+        self._tokenizer, self._format, self._tools = view.tokenizer, view.format, view.tools
         self._info, self._adapter = view.info, view.adapter
         self._constraints = Constraints(view.tokenizer, view.format.stop_ids, self._vocab_size)
 
@@ -209,26 +209,9 @@ class LocalEngine:
         self._check_ids(ids)
         if len(ids) > self._context_length:
             raise ContextFull(len(ids), self._context_length)
-        stretch = self._model.stretch(len(ids))
-        slot = Slot(self._model.cache_shape, stretch=stretch, adapter=self._adapter)
-        logprobs = [0.0]
-        try:
-            for start in range(0, len(ids) - 1, _SCORE_CHUNK):
-                logprobs += self._scheduler.aside(partial(self._score_part, slot, ids, start))
-        finally:
-            slot.release()
+        logprobs = score(self._model, self._scheduler.aside, ids, adapter=self._adapter)
         num_bytes = tuple(len(self._tokenizer.token_bytes(token)) for token in ids)
         return TokenScores(tuple(ids), tuple(logprobs), num_bytes)
-
-    def _score_part(self, slot: Slot, ids: list[int], start: int) -> list[float]:
-        """Log-probabilities of the tokens after `start`, up to `_SCORE_CHUNK` of them."""
-        part = ids[start : min(start + _SCORE_CHUNK, len(ids) - 1)]
-        self._model.make_room(slot, len(ids))
-        logits = self._model.forward(part, [(slot, len(part))], every=True)  # (n, V)
-        targets = torch.tensor(ids[start + 1 : start + 1 + len(part)], device=logits.device)
-        chosen = logits.log_softmax(dim=-1).gather(1, targets.unsqueeze(1))
-        values: list[float] = chosen.squeeze(1).tolist()
-        return values
 
     def retrace(self, prompt: Prompt, *, num_alternatives: int = 10) -> Sequence[TokenLogprob]:
         """See `Retracing.retrace`. Runs between the steps of running rows."""
@@ -302,6 +285,10 @@ class LocalEngine:
     # --- prompts ---
 
     def _ids_of(self, prompt: Prompt) -> list[int]:
+        if prompt.messages is not None and (prompt.tools or uses_tools(prompt.messages)):
+            if self._tools is None:
+                raise no_tools()
+            return self._tools.render(prompt.messages, prompt.tools)
         if prompt.messages is not None:
             return self._format.render(prompt.messages, prompt.reply_prefix, prompt.reply_ids)
         if prompt.text is not None:

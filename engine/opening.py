@@ -23,6 +23,7 @@ from engine.loading import load_model
 from engine.model import Model
 from engine.quality import QualityCheck
 from engine.tokenizer import Tokenizer, load_tokenizer
+from engine.tool_format import ToolFormat, tool_format_for
 from engine.transformers_model import ForeignFolder, is_foreign
 
 Progress = Callable[[float], None]
@@ -67,6 +68,7 @@ class Opened:
     vocab_size: int
     tokenizer: Tokenizer
     format: ChatFormat
+    tools: ToolFormat | None
     load: Load
     checkpoint: Checkpoint | None = None  # of a Llama
 
@@ -98,6 +100,7 @@ def open_model(
         checkpoint.config.vocab_size,
         tokenizer,
         form,
+        tool_format_for(checkpoint.text, tokenizer),
         partial(
             load_model,
             checkpoint,
@@ -140,6 +143,7 @@ def _open_foreign(folder: Path, *, plain: bool) -> Opened:
         opened.vocab_size,
         tokenizer,
         template_format(folder, opened.raw, tokenizer),
+        tool_format_for(folder, tokenizer),
         opened.load,
     )
 

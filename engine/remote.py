@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event
 from typing import Any, TypeVar
@@ -35,6 +35,8 @@ from engine.base import (
 )
 from engine.endpoint import Address, TooLong, choose, connect, served_by
 from engine.remote_call import Echo, Piece, RemoteCall, Usage
+from engine.remote_request import request_for
+from engine.tools import no_tools, uses_tools
 
 T = TypeVar("T")
 
@@ -112,6 +114,8 @@ class RemoteEngine:
     ) -> Iterator[Chunk]:
         """See `Engine.stream`. `scope` stays here: the server keeps its own cache."""
         self._check_open()
+        if prompt.tools or (prompt.messages and uses_tools(prompt.messages)):
+            raise no_tools()
         if not (prompt.messages or prompt.text or prompt.ids):
             raise PromptEmpty("There is nothing to read: write a message first.")
         num_prompt = self._guess(prompt)
@@ -144,7 +148,14 @@ class RemoteEngine:
         """Texts of the reply. A request that has brought none yet is sent again."""
         for attempt in range(1, _TRIES + 1):
             standard_only, room = self._standard_only, self._context_length - reply.num_prompt
-            request = self._request(prompt, sampling, reply.seed, max(1, room))
+            request = request_for(
+                self._model,
+                prompt,
+                sampling,
+                seed=reply.seed,
+                room=max(1, room),
+                standard_only=standard_only,
+            )
             try:
                 yield from self._once(request, prompt.reply_prefix, cancel, reply)
                 return
@@ -175,29 +186,6 @@ class RemoteEngine:
         self._check_open()
         if text := echo.rest():
             yield text
-
-    def _request(self, prompt: Prompt, sampling: Sampling, seed: int, room: int) -> dict[str, Any]:
-        """The body of one request. Fields beside OpenAI's own are those of vLLM and llama.cpp."""
-        request: dict[str, Any] = {
-            "model": self._model,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "max_tokens": min(sampling.max_new_tokens, room),
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p or 1.0,
-            "seed": seed % (1 << 31),  # some servers read it as a signed 32-bit number
-        }
-        if sampling.stop:
-            request["stop"] = list(sampling.stop)
-        for name in ("presence_penalty", "frequency_penalty"):
-            if value := getattr(sampling, name):
-                request[name] = value
-        if sampling.logit_bias:
-            request["logit_bias"] = {str(id): bias for id, bias in sampling.logit_bias.items()}
-        request |= _asked(prompt)
-        if not self._standard_only:
-            request["extra_body"] = _beyond_standard(sampling, continues=bool(prompt.reply_prefix))
-        return request
 
     def score(self, ids_or_text: Sequence[int] | str) -> TokenScores:
         """Not possible: the protocol has no log-probabilities of given tokens."""
@@ -270,32 +258,3 @@ class RemoteEngine:
     def _check_open(self) -> None:
         if self._closed.is_set():
             raise EngineClosed("The engine was closed; start it again.")
-
-
-def _asked(prompt: Prompt) -> Mapping[str, object]:
-    """The prompt as a request says it: messages, or a text or ids to be completed."""
-    if prompt.messages is None:
-        return {"prompt": prompt.text if prompt.text is not None else list(prompt.ids or ())}
-    said = [{"role": each["role"], "content": each["content"]} for each in prompt.messages]
-    if prompt.reply_prefix:
-        said.append({"role": "assistant", "content": prompt.reply_prefix})
-    return {"messages": said}
-
-
-def _beyond_standard(sampling: Sampling, *, continues: bool) -> dict[str, object]:
-    """Fields that OpenAI does not have.
-
-    Said also where they change nothing, because servers have defaults of their own:
-    llama-cpp-python's penalizes repetition by 1.1.
-    """
-    penalty = sampling.repetition_penalty
-    fields: dict[str, object] = {
-        "min_p": sampling.min_p,
-        "repetition_penalty": penalty,  # vLLM, SGLang
-        "repeat_penalty": penalty,  # llama.cpp
-    }
-    if sampling.top_k:  # servers do not agree on how to say "all": 0 or -1
-        fields["top_k"] = sampling.top_k
-    if continues:
-        fields |= {"continue_final_message": True, "add_generation_prompt": False}
-    return fields

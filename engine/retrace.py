@@ -1,7 +1,7 @@
-"""A stored reply read again: how likely each of its tokens was, and what else could have come.
+"""Given tokens read again: how likely each of them was, and what else could have come.
 
-Nothing is drawn. The prompt and the reply are read as one sequence in a slot of their own, a part
-at a time between the steps of running rows, so that no answer waits for it.
+Nothing is drawn. A prompt and its stored reply, or any text, are read as one sequence in a slot of
+their own, a part at a time between the steps of running rows, so that no answer waits for it.
 """
 
 from __future__ import annotations
@@ -91,3 +91,33 @@ def _pieces(tokenizer: Tokenizer, ids: Sequence[int], continues: bool) -> list[s
     if pieces:
         pieces[-1] += writer.flush()
     return pieces
+
+
+def score(
+    model: Model,
+    aside: Callable[[Callable[[], T]], T],
+    ids: Sequence[int],
+    *,
+    adapter: str = "",
+) -> list[float]:
+    """Log-probability of each of `ids` given those before it; 0 for the first, which has none."""
+    slot = Slot(model.cache_shape, stretch=model.stretch(len(ids)), adapter=adapter)
+    logprobs = [0.0]
+    try:
+        for start in range(0, len(ids) - 1, _PART):
+            logprobs += aside(partial(_score_part, model, slot, ids, start))  # type: ignore[arg-type]  # as above
+    finally:
+        slot.release()
+    return logprobs
+
+
+def _score_part(model: Model, slot: Slot, ids: Sequence[int], start: int) -> list[float]:
+    """Log-probabilities of the tokens after `start`, up to `_PART` of them."""
+    part = ids[start : min(start + _PART, len(ids) - 1)]
+    model.make_room(slot, len(ids))
+    logits = model.forward(part, [(slot, len(part))], every=True)  # (n, V)
+    targets = torch.tensor(ids[start + 1 : start + 1 + len(part)], device=logits.device)
+    values: list[float] = (
+        logits.log_softmax(dim=-1).gather(1, targets.unsqueeze(1)).squeeze(1).tolist()
+    )
+    return values

@@ -58,7 +58,7 @@ class Sampler:
         `history` is the reply so far: penalties apply to it and not to the prompt, whose words a
         good answer repeats. Log-probabilities are those of the model, before penalties and
         temperature. Raises `CheckpointBroken` if the logits hold NaN or +inf, or only -inf, and
-        `SamplingInvalid` where the form that the reply must have cannot be followed.
+        `FormInvalid` where the form that the reply must have cannot be followed.
         """
         raw: Row = logits.detach().float().cpu().numpy()
         row = self._penalties.applied(raw, history)

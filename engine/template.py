@@ -18,8 +18,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.base import CheckpointBroken, Message, ModelUnsupported
-from engine.layouts import Control, Layout, Piece
+from engine.base import CheckpointBroken, Message, ModelUnsupported, Tool
+from engine.layouts import Control, Layout, Piece, written
 from engine.tokenizer import Tokenizer
 
 MAX_TEMPLATE_LETTERS = 1 << 18  # the longest real ones, with tools, have some 20,000
@@ -36,7 +36,9 @@ class _Generation(Extension):
         return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
 
 
-def template_layout(template: str, tokenizer: Tokenizer, today: datetime.date) -> Layout:
+def template_layout(
+    template: str, tokenizer: Tokenizer, today: datetime.date, tools: Sequence[Tool] = ()
+) -> Layout:
     """The layout that `template` writes. Raises `CheckpointBroken` if it is no template."""
     if len(template) > MAX_TEMPLATE_LETTERS:
         raise CheckpointBroken("The chat template is longer than any real one.")
@@ -55,8 +57,12 @@ def template_layout(template: str, tokenizer: Tokenizer, today: datetime.date) -
         for name, id in (("bos", tokenizer.bos_id), ("eos", tokenizer.eos_id))
     }
 
-    def render(messages: Sequence[dict[str, str]]) -> str:
-        return compiled.render(messages=messages, add_generation_prompt=True, **names)
+    known: dict[str, Any] = {**names, "date_string": written(today)}
+    if tools:  # as values of their own: a template may change what it is given
+        known["tools"] = _unmarked(json.loads(json.dumps(tools)), tokenizer)
+
+    def render(messages: Sequence[dict[str, Any]]) -> str:
+        return compiled.render(messages=messages, add_generation_prompt=True, **known)
 
     def layout(messages: Sequence[Message], reply_prefix: str) -> Iterator[Piece]:
         plain = [_harmless(message, tokenizer) for message in messages]
@@ -77,11 +83,31 @@ def template_layout(template: str, tokenizer: Tokenizer, today: datetime.date) -
     return layout
 
 
-def _harmless(message: Message, tokenizer: Tokenizer) -> dict[str, str]:
-    """The message with every marker in it cut in two, which `_pieces` joins again as text."""
-    text = message["content"].replace(_BREAK, "")
-    broken = tokenizer.markers.sub(lambda match: f"{match[0][0]}{_BREAK}{match[0][1:]}", text)
-    return {"role": message["role"], "content": broken}
+def _harmless(message: Message, tokenizer: Tokenizer) -> dict[str, Any]:
+    """The message as templates know it, with every marker in it cut in two."""
+    plain: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    if calls := message.get("tool_calls"):
+        plain["tool_calls"] = [
+            {
+                "type": "function",
+                "function": {"name": call["name"], "arguments": json.loads(call["arguments"])},
+            }
+            for call in calls
+        ]
+    harmless: dict[str, Any] = _unmarked(plain, tokenizer)
+    return harmless
+
+
+def _unmarked(value: Any, tokenizer: Tokenizer) -> Any:
+    """`value` with every marker in its texts cut in two, which `_pieces` joins again as text."""
+    if isinstance(value, str):
+        text = value.replace(_BREAK, "")
+        return tokenizer.markers.sub(lambda match: f"{match[0][0]}{_BREAK}{match[0][1:]}", text)
+    if isinstance(value, dict):
+        return {
+            _unmarked(name, tokenizer): _unmarked(each, tokenizer) for name, each in value.items()
+        }
+    return [_unmarked(each, tokenizer) for each in value] if isinstance(value, list) else value
 
 
 def _pieces(text: str, tokenizer: Tokenizer) -> Iterator[Piece]:
@@ -95,7 +121,7 @@ def _pieces(text: str, tokenizer: Tokenizer) -> Iterator[Piece]:
     yield text[end:].replace(_BREAK, "")
 
 
-def _without_system(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+def _without_system(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     system = "\n\n".join(m["content"] for m in messages if m["role"] == "system")
     rest = [dict(m) for m in messages if m["role"] != "system"]
     if system and rest:

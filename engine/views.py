@@ -22,6 +22,7 @@ from engine.low_rank import attach, detach, is_switchable
 from engine.opening import LoadedModel, Opened, open_text
 from engine.scheduler import Scheduler
 from engine.tokenizer import Tokenizer
+from engine.tool_format import ToolFormat, tool_format_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class View:
     format: ChatFormat
     info: EngineInfo
     adapter: str = ""
+    tools: ToolFormat | None = None
 
 
 class Views:
@@ -80,15 +82,18 @@ class Views:
         if checkpoint is None or not isinstance(model, Llama):
             raise ModelUnsupported(f"{self._opened.name} is no Llama: it answers as it is.")
         adapter = open_adapter(folder)
-        tokenizer, form = open_text(replace(checkpoint, text=text_of(checkpoint, adapter)))
+        text = text_of(checkpoint, adapter)
+        tokenizer, form = open_text(replace(checkpoint, text=text))
+        tools = tool_format_for(text, tokenizer)
         self._scheduler.aside(partial(attach, model, adapter))
         info = replace(
             self._plain.info,
             model=folder.name,
             fingerprint=adapter.over(checkpoint.fingerprint),
+            tools=tools.style if tools else "",
             chat=form.chat,
         )
-        return View(tokenizer, form, info, adapter.fingerprint)
+        return View(tokenizer, form, info, adapter.fingerprint, tools)
 
     def close(self, view: View) -> bool:
         """Close one of the open ones → whether it was the last. Blocks for a step.

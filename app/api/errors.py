@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from app.explain import explain
 from app.requests import JobRefused
 from app.strings import Strings
-from engine.base import ContextFull, EngineError, PromptEmpty, SamplingInvalid
+from engine.base import ContextFull, EngineError, PromptEmpty, SamplingInvalid, ToolsRefused
 
 Kind = Literal[
     "invalid_request_error",
@@ -20,7 +20,7 @@ Kind = Literal[
     "server_error",
 ]
 RETRY_SECONDS = 5  # what a client that was turned away is told to wait
-_OURS = (ContextFull, PromptEmpty, SamplingInvalid)
+_OURS = (ContextFull, PromptEmpty, SamplingInvalid, ToolsRefused)
 
 
 class ApiError(Exception):

@@ -18,10 +18,12 @@ MAX_PROMPTS = 64
 MAX_NEW_TOKENS = 131_072
 MAX_CHOICES = 8
 MAX_INPUTS = 64
+MAX_TOOLS = 128
 
 Text = Annotated[str, Field(max_length=MAX_CHARS)]
 TokenId = Annotated[int, Field(ge=0, lt=1 << 32)]
 Ids = Annotated[list[TokenId], Field(min_length=1, max_length=MAX_IDS)]
+FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 Stop = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -36,20 +38,70 @@ class TextPart(_Strict):
     text: Text
 
 
+class Function(_Strict):
+    """What a tool is; `parameters` is a JSON schema."""
+
+    name: FunctionName
+    description: Annotated[str, Field(max_length=8_192)] | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(_Strict):
+    """A function that the model may ask the client to call."""
+
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionNamed(_Strict):
+    name: FunctionName
+
+
+class ToolNamed(_Strict):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    function: FunctionNamed
+
+
+class FunctionCalled(_Strict):
+    name: FunctionName
+    arguments: Text
+
+
+class ToolCalled(_Strict):
+    """A call that an earlier reply asked for."""
+
+    id: Annotated[str, Field(max_length=128)]
+    type: Literal["function"] = "function"
+    function: FunctionCalled
+
+
 class ChatMessage(_Strict):
     """One message of the conversation so far."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(max_length=256)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | Annotated[list[TextPart], Field(max_length=256)] | None = None
     name: Annotated[str, Field(max_length=64)] | None = None
     refusal: None = None
+    tool_calls: Annotated[list[ToolCalled], Field(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Annotated[str, Field(max_length=128)] | None = None
 
     @property
     def text(self) -> str:
         """The content as one text."""
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+    @model_validator(mode="after")
+    def _whole(self) -> ChatMessage:
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError("tool_calls stand in messages of role assistant")
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing")
+        return self
 
 
 class StreamOptions(_Strict):
@@ -67,6 +119,12 @@ class JsonSchema(_Strict):
 class ResponseFormat(_Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_its_schema(self) -> ResponseFormat:
+        if (self.type == "json_schema") != (self.json_schema is not None):
+            raise ValueError("json_schema belongs to the type json_schema, which needs it")
+        return self
 
 
 class Drawn(_Strict):
@@ -115,12 +173,28 @@ class ChatRequest(Drawn):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     response_format: ResponseFormat | None = None
+    tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolNamed | None = None
     parallel_tool_calls: bool | None = None  # no effect here
 
     @model_validator(mode="after")
     def _ends_with_a_prompt(self) -> ChatRequest:
-        if self.messages[-1].role != "user":
-            raise ValueError("messages must end with one of role user")
+        if self.messages[-1].role not in ("user", "tool"):
+            raise ValueError("messages must end with one of role user or tool")
+        return self
+
+    @model_validator(mode="after")
+    def _tools_fit(self) -> ChatRequest:
+        names = [tool.function.name for tool in self.tools or ()]
+        choice = self.tool_choice
+        if len(set(names)) < len(names):
+            raise ValueError("two tools have one name")
+        if choice not in (None, "none", "auto") and not names:
+            raise ValueError("tool_choice asks for a tool, and there is none")
+        if isinstance(choice, ToolNamed) and choice.function.name not in names:
+            raise ValueError("tool_choice names a tool that is not among tools")
+        if self.store and (names or any(m.role == "tool" for m in self.messages)):
+            raise ValueError("a conversation with tools cannot be stored here")
         return self
 
 

@@ -20,6 +20,7 @@ from engine.base import (
     Sampling,
     Statistics,
     TokenScores,
+    ToolStyle,
 )
 from safety.base import Guard, Verdict
 from safety.gate import Mode
@@ -45,11 +46,14 @@ class TellingEngine:
     closed: bool = False
     held_bytes: int = 3 << 20
     forgotten: list[str] = field(default_factory=list)
+    tools: ToolStyle = ""
+    samplings: list[Sampling] = field(default_factory=list)
 
     def stream(
         self, prompt: Prompt, sampling: Sampling, *, cancel: Event, scope: str
     ) -> Iterator[Chunk]:
         self.prompts.append(prompt)
+        self.samplings.append(sampling)
         reply = self.replies[min(len(self.prompts), len(self.replies)) - 1]
         words = [word + " " for word in reply.split(" ")]
         words[-1] = words[-1][:-1]
@@ -75,7 +79,8 @@ class TellingEngine:
         return sum(len(message["content"].split()) + 4 for message in messages)
 
     def info(self) -> EngineInfo:
-        return EngineInfo("teller", "print", "none", 0, self.context_length, "cpu", "fp32")
+        length = self.context_length
+        return EngineInfo("teller", "print", "none", 0, length, "cpu", "fp32", tools=self.tools)
 
     def forget(self, scope: str) -> None:
         self.forgotten.append(scope)

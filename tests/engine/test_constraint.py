@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.base import Prompt, Sampling, SamplingInvalid
+from engine.base import FormInvalid, Prompt, Sampling
 from engine.constraint import Constraint, Constraints, check_form
 from engine.local import LocalEngine
 from engine.speculation import Worth
@@ -100,7 +100,7 @@ def test_the_prefix_of_a_reply_counts(engine: LocalEngine) -> None:
     prompt = Prompt(messages=[{"role": "user", "content": "Which?"}], reply_prefix='{"name": "Bo')
     assert is_an_animal(prompt.reply_prefix + text_of(ask(engine, prompt, ANIMAL)))
     wrong = Prompt(messages=[{"role": "user", "content": "Which?"}], reply_prefix="Well, ")
-    with pytest.raises(SamplingInvalid, match="begins with"):
+    with pytest.raises(FormInvalid, match="begins with"):
         ask(engine, wrong, ANIMAL)
 
 
@@ -178,9 +178,9 @@ WRONG = {
 def test_a_form_that_cannot_be_followed_is_refused_at_once(
     engine: LocalEngine, sampling: Sampling
 ) -> None:
-    with pytest.raises(SamplingInvalid):
+    with pytest.raises(FormInvalid):
         check_form(sampling)
-    with pytest.raises(SamplingInvalid):
+    with pytest.raises(FormInvalid):
         ask(engine, Prompt(text="x"), sampling)
 
 
@@ -202,5 +202,5 @@ def test_what_no_token_can_write_is_said(folder: Path) -> None:
     made = Constraints(mute, frozenset({260}), 288).make(Sampling(grammar='start: "ab"'))
     assert made is not None
     made.take(5)
-    with pytest.raises(SamplingInvalid, match="lacks a token"):
+    with pytest.raises(FormInvalid, match="lacks a token"):
         made.allowed()

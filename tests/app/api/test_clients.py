@@ -10,9 +10,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import httpx
 import openai
+import pydantic
 import pytest
 
 from app.api.keys import Keys
@@ -23,6 +25,8 @@ from tests.app.api.running import served
 from tests.app.api.test_api import House, plain
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.house import make_services
+from tests.engine.checkpoints import make_checkpoint
+from tests.engine.test_tools import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "assets" / "models" / "corral-chat"
@@ -93,6 +97,102 @@ def test_the_openai_package_knows_our_errors(client: openai.OpenAI) -> None:
     assert blocked.choices[0].finish_reason == "content_filter"
 
 
+class Animal(pydantic.BaseModel):
+    """What a reply of random weights must look like."""
+
+    name: str = pydantic.Field(max_length=6)
+    count: int = pydantic.Field(ge=1, le=20)
+    kind: Literal["llama", "alpaca"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Address and key of a Corral whose model is tiny, random, and told of tools."""
+    place = tmp_path_factory.mktemp("tiny")
+    folder = make_checkpoint(place / "model", max_position_embeddings=4096)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    house = House(place / "data", engine=LocalEngine(folder, device="cpu", threads=1))
+    with served(house.site) as address:
+        yield address, house.key
+    house.services.close()
+
+
+def test_the_openai_package_gets_the_form_it_asks_for(tiny: tuple[str, str]) -> None:
+    client = openai.OpenAI(base_url=tiny[0], api_key=tiny[1], max_retries=0)
+    question: Any = [{"role": "user", "content": "Which animal?"}]
+    for seed in range(3):
+        found = client.chat.completions.parse(
+            model="corral", messages=question, response_format=Animal, seed=seed, max_tokens=150
+        )
+        assert isinstance(found.choices[0].message.parsed, Animal)
+    with pytest.raises(openai.BadRequestError, match="cannot be followed"):
+        client.chat.completions.create(
+            model="corral",
+            messages=question,
+            response_format={
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "animal"}},
+            },
+        )
+
+
+def test_the_openai_package_gets_the_call_it_asks_for(tiny: tuple[str, str]) -> None:
+    client = openai.OpenAI(base_url=tiny[0], api_key=tiny[1], max_retries=0)
+    messages: list[Any] = [{"role": "user", "content": "Tell me of an animal."}]
+    tool: Any = openai.pydantic_function_tool(Animal, name="tell")
+    whole = client.chat.completions.create(
+        model="corral", messages=messages, tools=[tool], tool_choice="required", max_tokens=200
+    )
+    assert whole.choices[0].finish_reason == "tool_calls"
+    [call] = whole.choices[0].message.tool_calls or []
+    assert call.type == "function" and call.function.name == "tell"
+    Animal.model_validate_json(call.function.arguments)
+    messages += [
+        whole.choices[0].message,
+        {"role": "tool", "content": "ok", "tool_call_id": call.id},
+    ]
+    again = client.chat.completions.create(
+        model="corral", messages=messages, tools=[tool], max_tokens=5
+    )
+    assert again.choices[0].finish_reason in ("length", "stop")
+    with client.chat.completions.stream(
+        model="corral",
+        messages=messages[:1],
+        tools=[tool],
+        tool_choice={"type": "function", "function": {"name": "tell"}},
+        max_tokens=200,
+    ) as stream:
+        final = stream.get_final_completion()
+    [streamed] = final.choices[0].message.tool_calls or []
+    assert isinstance(streamed.function.parsed_arguments, Animal)
+
+
+LANGCHAIN_FORMS = """
+import sys
+from typing import Literal
+from langchain_core.messages import HumanMessage, ToolMessage
+from langchain_openai import ChatOpenAI
+from pydantic import BaseModel, Field
+
+class Animal(BaseModel):
+    'An animal.'
+    name: str = Field(max_length=6)
+    count: int = Field(ge=1, le=20)
+    kind: Literal["llama", "alpaca"]
+
+model = ChatOpenAI(
+    model="corral", base_url=sys.argv[1], api_key=sys.argv[2], temperature=0, max_tokens=200
+)
+for method in ("json_schema", "function_calling"):
+    found = model.with_structured_output(Animal, method=method).invoke("Which animal?")
+    assert isinstance(found, Animal), found
+bound = model.bind_tools([Animal], tool_choice="any")
+said = bound.invoke("Which animal?")
+[call] = said.tool_calls
+Animal(**call["args"])
+answer = ToolMessage("noted", tool_call_id=call["id"])
+print(type(model.bind_tools([Animal]).invoke([HumanMessage("Which?"), said, answer])).__name__)
+"""
 LANGCHAIN = """
 import sys
 from langchain_openai import ChatOpenAI
@@ -146,6 +246,19 @@ def test_langchain_chats(tmp_path: Path, python: str) -> None:
         "'Hello there, friend.'",
         "['Hello there, friend.', 'Hello there, friend.']",
     ]
+
+
+@pytest.mark.full
+def test_langchain_gets_forms_and_calls(tiny: tuple[str, str], python: str) -> None:
+    run = subprocess.run(
+        [python, "-c", LANGCHAIN_FORMS, *tiny],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ["AIMessage"]
 
 
 @pytest.mark.full
