@@ -18,6 +18,8 @@ from storage.store import Store
 
 SETTING = "memory"
 MAX_KEPT = 200  # the oldest go first
+# Of less, what torch's libraries take for themselves is the larger part: no measure of a model.
+LEAST_BYTES = 100_000_000
 _LOOK_SECONDS = 0.01  # a load lasts seconds; its highest moment is the making of one large matrix
 
 
@@ -72,7 +74,10 @@ class Peak:
 
 
 def predicted_load(config: LlamaConfig, precision: str, device: str) -> int | None:
-    """What loading a model takes at most, in bytes; None for a precision without a prediction."""
+    """What loading a model and its first token take at most, in bytes.
+
+    None for a precision without a prediction.
+    """
     import torch
 
     from engine.fit import PRECISIONS, predict
@@ -80,8 +85,8 @@ def predicted_load(config: LlamaConfig, precision: str, device: str) -> int | No
     known = next((each for each in PRECISIONS if each == precision), None)
     if known is None:
         return None
-    said = predict(config, known, context=1, device=torch.device(device))
-    return max(said.loading_bytes, said.weight_bytes + said.cache_bytes)
+    # A context of one token: that is what the engine tries itself out with.
+    return predict(config, known, context=1, device=torch.device(device)).peak_bytes
 
 
 def keep(store: Store, taken: Taken) -> None:

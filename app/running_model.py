@@ -16,7 +16,7 @@ from threading import Event, Lock, Thread
 
 from app import measured
 from app.manifest import changed_files
-from app.measured import Peak, Taken, predicted_load
+from app.measured import LEAST_BYTES, Peak, Taken, predicted_load
 from app.models import (
     ModelBusy,
     ModelUnloaded,
@@ -184,7 +184,7 @@ class RunningModel:
         try:
             precision = engine.info().precision
             predicted = predicted_load(config_of(path), precision, device.type)
-            if predicted and peak.num_bytes and self._is_quiet():
+            if predicted and peak.num_bytes >= LEAST_BYTES and self._is_quiet():
                 taken = Taken(settings.model, precision, device.type, predicted, peak.num_bytes)
                 measured.keep(self._store, taken)
         except (EngineError, StorageError) as error:  # it answers; only its record is missing

@@ -187,9 +187,9 @@ class ModelsPanel:
             context = self._say("panels.models.tokens", count=f"{choice.context_length:,}")
             sizes = [count(choice.num_parameters), size(choice.stored_bytes), context]
             took = self._memory.took(choice.name)
-            adapter = self._say("panels.models.adapter", base=choice.base) if choice.base else ""
-            cost = [took] if took else self._need(choice, room)
-            about = " · ".join(filter(None, (adapter, *sizes, *cost)))
+            about = " · ".join([*sizes, *([took] if took else self._need(choice, room))])
+        if choice.base:
+            about = f"{self._say('panels.models.adapter', base=choice.base)} · {about}"
         used = runs and choice.name == self._services.running.name
         title = self._title(choice.name)
         return _Choice(choice.name, title, about, used, _usable(choice), choice.config is not None)

@@ -266,6 +266,18 @@ def test_guards_are_listed_but_do_not_chat(panels: Panels, tmp_path: Path) -> No
     assert 'data-mode="use" data-text="llama-guard-3-1b"' not in html
 
 
+def test_an_adapter_is_listed_with_the_model_that_it_changes(
+    panels: Panels, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "models" / "mine"
+    folder.mkdir()
+    told = {"peft_type": "LORA", "base_model_name_or_path": "some/<b>model</b>"}
+    (folder / "adapter_config.json").write_text(json.dumps(told))
+    html = shown(panels)["html"]
+    assert "LoRA adapter over some/&lt;b&gt;model&lt;/b&gt;" in html
+    assert 'data-mode="use" data-text="mine"' not in html  # its weights are missing
+
+
 def test_names_of_folders_and_notes_of_engines_are_text(
     panels: Panels, services: Services, garage: Garage, tmp_path: Path
 ) -> None:
