@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 from engine import infill, layouts
 from engine.base import Message
+from engine.json_values import refuse_huge
 from engine.layouts import Control, Layout, Piece, Reply
 from engine.tokenizer import Tokenizer, read_json
 
@@ -233,6 +234,7 @@ def read_template(folder: Path) -> str:
         return template_of(read_gguf(folder))
     file = folder / "chat_template.jinja"
     if file.is_file():
+        refuse_huge(file)
         return file.read_text(encoding="utf-8", errors="replace")
     for name in ("chat_template.json", "tokenizer_config.json"):
         template = read_json(folder / name).get("chat_template")

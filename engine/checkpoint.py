@@ -23,6 +23,7 @@ from engine.folder import StoredTensor, inside, stored_weights
 from engine.formats.gguf import GgufTensor, read_gguf
 from engine.formats.gguf_model import config_of, tensors_by_name
 from engine.formats.meta import is_meta, read_meta
+from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.quantize import Grouped
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
@@ -103,7 +104,9 @@ def _open_folder(folder: Path, *, allow_pickle: bool) -> Checkpoint:
 def _digest_files(digest: hashlib._Hash, folder: Path, names: Iterable[str]) -> None:
     for name in names:
         if (folder / name).is_file():
-            digest.update(inside(folder, name).read_bytes())
+            path = inside(folder, name)
+            refuse_huge(path, MAX_TOKENIZER_BYTES)
+            digest.update(path.read_bytes())
 
 
 def _open_gguf(path: Path) -> Checkpoint:

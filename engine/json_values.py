@@ -13,11 +13,21 @@ from typing import Any, cast
 from engine.base import CheckpointBroken, CheckpointMissing
 
 MAX_CONFIG_BYTES = 4 << 20  # the largest real ones, with label tables, stay below 1 MB
+MAX_TOKENIZER_BYTES = 256 << 20  # vocabularies of a quarter of a million tokens have some 35 MB
 
 
 def short(value: object) -> str:
     """A value as messages show it: cut where it is long, since a file may hold anything."""
     return reprlib.repr(value)
+
+
+def refuse_huge(path: Path, most_bytes: int = MAX_CONFIG_BYTES) -> None:
+    """Raise `CheckpointBroken` if a file that is read whole is larger than any real one."""
+    if (size := path.stat().st_size) > most_bytes:
+        raise CheckpointBroken(
+            f"{path.name} in {path.parent} has {size} bytes, more than any real one: download it "
+            "again."
+        )
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,10 +36,7 @@ def read_json(path: Path) -> dict[str, Any]:
         found = path.stat()
         if not S_ISREG(found.st_mode):  # a pipe would be waited for without end
             raise CheckpointBroken(f"{path.name} in {path.parent} is no file: download it again.")
-        if found.st_size > MAX_CONFIG_BYTES:
-            raise CheckpointBroken(
-                f"{path.name} has {found.st_size} bytes, more than any real one."
-            )
+        refuse_huge(path)
         value = json.loads(path.read_bytes().decode("utf-8"))
     except FileNotFoundError as error:
         raise CheckpointMissing(f"{path.name} is missing in {path.parent}.") from error

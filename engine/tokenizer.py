@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base import CheckpointBroken, CheckpointMissing
+from engine.json_values import refuse_huge
 from engine.tokenizer_json import read_tokenizer_json
 from engine.tokenizer_model import read_tokenizer_model
 from engine.vocabulary import Vocabulary, is_marker
@@ -179,6 +180,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, empty where there is no such file. Raises `CheckpointBroken`."""
     if not path.is_file():
         return {}
+    refuse_huge(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

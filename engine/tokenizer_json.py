@@ -17,6 +17,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 
 from engine.base import CheckpointBroken, ModelUnsupported
+from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.vocabulary import Vocabulary, byte_level_alphabet, byte_of, is_marker
 
 Json = dict[str, Any]
@@ -25,6 +26,7 @@ Json = dict[str, Any]
 def read_tokenizer_json(path: Path) -> Vocabulary:
     """Read `path`. Raises `CheckpointBroken` or `ModelUnsupported`."""
     try:
+        refuse_huge(path, MAX_TOKENIZER_BYTES)
         file: Json = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise CheckpointBroken(f"{path} is not a readable tokenizer file: {error}") from error

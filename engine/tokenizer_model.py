@@ -19,6 +19,7 @@ from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
 from engine.base import CheckpointBroken
+from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.vocabulary import Vocabulary, byte_level_alphabet, byte_of, is_marker
 
 _RANK_LINE = re.compile(rb"[A-Za-z0-9+/]+=* \d+\s*")
@@ -42,6 +43,7 @@ _NO_DUMMY_PREFIX = bytes([3 << 3 | 2, 2, 3 << 3, 0])  # a repeated sub-message i
 
 def read_tokenizer_model(path: Path) -> Vocabulary:
     """Read `path`. Raises `CheckpointBroken`."""
+    refuse_huge(path, MAX_TOKENIZER_BYTES)
     content = path.read_bytes()
     try:
         if _RANK_LINE.fullmatch(content.split(b"\n", 1)[0]):

@@ -19,7 +19,12 @@ from engine.base import CheckpointBroken, CheckpointError, DeviceOutOfMemory, Mo
 from engine.config import refuse_code
 from engine.device import device_name, is_out_of_memory
 from engine.folder import refuse_pickles, weight_specs
-from engine.json_values import MAX_CONFIG_BYTES, read_json
+from engine.json_values import (
+    MAX_CONFIG_BYTES,
+    MAX_TOKENIZER_BYTES,
+    read_json,
+    refuse_huge,
+)
 from engine.kv_cache import CacheShape, Kept, Slot
 
 _ATTENTION = {"full_attention", "sliding_attention"}
@@ -78,6 +83,7 @@ class ForeignFolder:
         digest = hashlib.sha256(headers)
         for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
             if (folder / name).is_file():
+                refuse_huge(folder / name, MAX_TOKENIZER_BYTES)
                 digest.update((folder / name).read_bytes())
         self.fingerprint = digest.hexdigest()[:32]
 

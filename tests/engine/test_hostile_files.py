@@ -20,6 +20,7 @@ import torch
 
 from engine.base import CheckpointBroken, CheckpointError, CheckpointUnsafe, ModelUnsupported
 from engine.checkpoint import open_checkpoint
+from engine.opening import open_model
 from engine.tokenizer import load_tokenizer
 from tests.engine.adapter_files import write_adapter
 from tests.engine.checkpoints import BASE, make_checkpoint
@@ -109,6 +110,21 @@ def test_a_pipe_is_not_waited_for(name: str, sound: Path, tmp_path: Path) -> Non
     os.mkfifo(folder / name)
     with pytest.raises(CheckpointError):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "tokenizer.model", "tokenizer_config.json", "chat_template.jinja"],
+)
+def test_a_huge_file_is_not_read(name: str, sound: Path, tmp_path: Path) -> None:
+    """Sparse: it takes no room on the disk, but would in memory."""
+    folder = Path(shutil.copytree(sound, tmp_path / "model"))
+    if name == "tokenizer.model":
+        (folder / "tokenizer.json").unlink()
+    with (folder / name).open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(CheckpointBroken, match="more than any real one"):
+        open_model(folder)
 
 
 # --- pickles --------------------------------------------------------------------------------------
