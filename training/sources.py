@@ -100,7 +100,7 @@ SOURCES: tuple[Source, ...] = (
     Source("children", "prose/children.jsonl.xz", 2, 0, False, "narrative English"),
     Source("encyclopedia", "prose/encyclopedia.jsonl.xz", 1, 0, False, "plain facts in prose"),
     Source("chinese", "chat/zh_chitchat.jsonl.xz", 0.5, 0.5, False, "prompts only: English please"),
-    Source("own", "texts/corral", 8, 26, True, "what Corral and the model are; refusals"),
+    Source("own", "texts/corral", 8, 32, True, "what Corral and the model are; refusals"),
     Source("talk", "texts/talk", 8, 20, True, "everyday topics, poems, other languages"),
     Source("words", "texts/words", 5, 12, True, "common words, forms, capitals"),
     Source("sums", "made/sums", 3, 14, True, "adding and taking away up to twenty, by heart"),
@@ -109,7 +109,7 @@ SOURCES: tuple[Source, ...] = (
     Source("everyday", "made/everyday", 3, 14, True, "feelings, news, thanks in all wordings"),
     Source("readings", "made/passages", 3, 34, True, "the answer stands in the passage"),
     Source("edits", "made/edits", 2, 12, True, "mending, tenses, spelling, kinds, calendar"),
-    Source("beyond", "made/beyond", 1, 7, True, "what it says when it does not know"),
+    Source("beyond", "made/beyond", 1, 5, True, "what it says when it does not know"),
     Source("lists", "made/lists", 2, 12, True, "copying, and three of a kind"),
     Source("tales", "made/stories", 2, 7, False, "plots by heart, heroes afresh; no loops"),
 )

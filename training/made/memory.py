@@ -148,6 +148,8 @@ def memory(draw: random.Random) -> list[Turn]:
         later.append((hurried(draw.choice(fact.ask), draw), fact.answer.format(**words)))
         if draw.random() < 0.3:
             lines += _between(draw, 2)
+        elif len(lines) == 4 and draw.random() < 0.5:  # two things told in one breath
+            lines = [f"{lines[0]} {lines[2]}", lines[3]]
     lines += _between(draw, 2)
     draw.shuffle(later)
     for asked in later[: draw.choice((1, 2, 3))]:
