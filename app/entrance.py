@@ -63,10 +63,10 @@ class Entrance:
     def router(self) -> APIRouter:
         """The routes."""
         router = APIRouter()
-        page = self.page()
+        page = self.strings.each(self.page)
 
         async def show() -> Response:
-            return HTMLResponse(page)
+            return HTMLResponse(page())
 
         async def health() -> Response:
             return JSONResponse("ok")

@@ -37,10 +37,10 @@ from app.callers import Callers
 from app.hosts import Hosts
 from app.origins import check_source
 from app.rates import Caller, Rates
-from app.refusals import Refusals
+from app.refusals import Page, Refusals
 from app.reply import Reply
 from app.routes import HOME, LAUNCH, Route, find
-from app.strings import Strings
+from app.strings import Strings, language_of, speaking
 from app.visitors import Visitors
 
 MAX_HEADER_BYTES = 32 << 10
@@ -89,8 +89,8 @@ class Gateway:
         *,
         port: int,
         strings: Strings,
-        entrance: bytes,
-        signin: bytes = b"",
+        entrance: Page,
+        signin: Page | None = None,
         keys: Keys | None = None,
         rates: Rates | None = None,
         hosts: Iterable[str] = (),
@@ -115,6 +115,8 @@ class Gateway:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] == "http":
+            asked = values(scope["headers"], b"accept-language")
+            speaking(language_of(asked[0] if asked else ""))
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

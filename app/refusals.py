@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 
 from app.api.errors import of_status
 from app.asgi import Headers, Refused, Scope, Send, values
@@ -16,6 +17,8 @@ RETRY_SECONDS = 5
 # Part of such a request may not have been read; and strangers keep no connection.
 _CLOSING = frozenset({400, 401, 403, 408, 413, 429, 431})
 
+Page = Callable[[], bytes]  # in the language that is spoken
+
 log = logging.getLogger("corral.gateway")
 
 
@@ -26,7 +29,7 @@ class Refusals:
     the one shown over a link or the network.
     """
 
-    def __init__(self, strings: Strings, hosts: Hosts, *, entrance: bytes, signin: bytes) -> None:
+    def __init__(self, strings: Strings, hosts: Hosts, *, entrance: Page, signin: Page) -> None:
         self._strings = strings
         self._hosts = hosts
         self._entrance = entrance
@@ -60,7 +63,7 @@ class Refusals:
         if refusal.status == 401 and scope["path"] == HOME:
             host = (values(scope["headers"], b"host") or [""])[0]
             page = self._entrance if self._hosts.is_local(host) else self._signin
-            return b"text/html; charset=utf-8", page
+            return b"text/html; charset=utf-8", page()
         said = self._strings.say(f"gateway.{refusal.code}")
         if scope["path"].startswith(API):
             return b"application/json", of_status(refusal.status, said, refusal.code)

@@ -81,8 +81,8 @@ class SignIn:
         router = APIRouter()
 
         def shown(name: str) -> Callable[[], Response]:
-            page = self.page(name)
-            return lambda: HTMLResponse(page)
+            page = self.strings.each(lambda: self.page(name))
+            return lambda: HTMLResponse(page())
 
         router.add_api_route(SIGN_IN, shown("signin"), methods=["GET", "HEAD"])
         router.add_api_route(SIGN_IN, self.sign_in, methods=["POST"], response_model=None)

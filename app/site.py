@@ -86,8 +86,8 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         accounts,
         port=settings.port,
         strings=strings,
-        entrance=entrance.page(),
-        signin=signin.page("signin"),
+        entrance=strings.each(entrance.page),
+        signin=strings.each(lambda: signin.page("signin")),
         keys=keys,
         hosts=settings.hosts,
     )

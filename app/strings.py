@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,17 @@ def read_language(folder: Path) -> dict[str, str]:
 def speaking(language: str) -> None:
     """From here on, in this task or thread, speak `language` where its sentences were loaded."""
     _spoken.set(language)
+
+
+def language_of(accept_language: str) -> str:
+    """The first of our languages in an Accept-Language header; "" without one."""
+    for part in accept_language.split(","):
+        tag = part.partition(";")[0].strip().lower()
+        if tag.startswith("zh"):
+            return "zh-Hant" if {"tw", "hk", "mo", "hant"} & {*tag.split("-")} else "zh-Hans"
+        if tag.startswith("en"):
+            return "en"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,15 @@ class Strings:
     def section(self, prefix: str) -> dict[str, str]:
         """All sentences whose key begins with `prefix`, under the rest of their key."""
         return {k[len(prefix) :]: v for k, v in self._sentences.items() if k.startswith(prefix)}
+
+    def each(self, make: Callable[[], bytes]) -> Callable[[], bytes]:
+        """What `make` gives in each language, made once; then the one that is spoken."""
+        made = {}
+        for language in self.by_language:
+            speaking(language)
+            made[language] = make()
+        speaking("")
+        return lambda: made[self.language]
 
     @property
     def _sentences(self) -> Mapping[str, str]:

@@ -86,7 +86,7 @@ class House:
             self.accounts,
             port=7860,
             strings=Strings.load("en"),
-            entrance=b"<h1>how to get in</h1>",
+            entrance=lambda: b"<h1>how to get in</h1>",
             hosts=hosts,
         )
 

@@ -16,6 +16,7 @@ from app.passwords import MEMORY_KIBIBYTES, Passwords
 from app.rates import Rates
 from app.services import Services
 from app.site import Site, build
+from app.strings import Strings
 from app.visitors import Visitors
 from storage.clock import now
 from storage.records import OWNER_ID
@@ -276,3 +277,25 @@ def test_visitors_are_counted_while_they_are_here() -> None:
     assert (visitors.count("share"), visitors.count("lan")) == (1, 1)
     clock.now += 121
     assert visitors.count("share") == 0
+
+
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [("zh-TW,zh;q=0.9,en;q=0.8", "zh-Hant"), ("zh-CN", "zh-Hans"), ("fr, en;q=0.5", "en")],
+)
+def test_strangers_are_spoken_to_in_their_language(
+    site: Site, services: Services, accepted: str, language: str
+) -> None:
+    strings, header = Strings.load(language), ("accept-language", accepted)
+    site.app.hosts.opened["abc.gradio.live"] = "share"
+    for path, key in (("/", "signin.heading"), ("/corral/invitation", "signin.invited_heading")):
+        page = ask(site.app, "GET", path, hosts=["abc.gradio.live"], headers=[header])
+        assert strings.say(key) in page.body.decode()
+    wrong = ask(
+        site.app,
+        "POST",
+        "/corral/invitation",
+        headers=[*same_origin(), header],
+        body=b'{"token": "x"}',
+    )
+    assert wrong.json["detail"] == strings.say("signin.used")
