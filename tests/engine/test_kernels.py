@@ -239,6 +239,29 @@ def test_a_compiler_that_fails_is_no_reason_to_fail(
     assert build.load(tmp_path) is None
 
 
+def test_where_nothing_is_built_the_log_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(build.sys, "platform", "win32")
+    assert build.load(tmp_path) is None
+    assert "torch's are: they are not built on win32" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "option"),
+    [
+        ("linux", "x86_64", "-march=native"),
+        ("linux", "aarch64", "-mcpu=native"),
+        ("darwin", "x86_64", "-march=native"),
+        ("darwin", "arm64", "-mcpu=apple-m1"),
+    ],
+)
+def test_every_compiler_is_told_the_processor_in_its_words(
+    system: str, machine: str, option: str
+) -> None:
+    assert build.this_processor(system, machine) == (option,)
+
+
 def test_a_built_library_is_kept_and_a_changed_one_built_anew(tmp_path: Path) -> None:
     assert build.load(tmp_path) is not None
     (first,) = tmp_path.iterdir()
