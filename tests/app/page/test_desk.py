@@ -128,7 +128,7 @@ def test_only_the_owner_changes_the_model_by_comparing(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[str] = []
-    monkeypatch.setattr(services, "use_model", used.append)
+    monkeypatch.setattr(services.running, "use", used.append)
     for user_id in (GUEST, 1):
         job = services.jobs.start(user_id, Send(None, None, "hello", f"{user_id}" * 8))
         _ended(job)
