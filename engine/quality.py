@@ -81,7 +81,7 @@ class QualityCheck:
     """Measures, and remembers what it measured."""
 
     def __init__(self, fingerprint: str, tokenizer: Encoder, folder: Path | None = None) -> None:
-        """`folder` holds what is known, a file for each model; without one nothing is kept."""
+        """`folder` holds what is known, a file for each model; without one nothing is measured."""
         bos = [] if tokenizer.bos_id is None else [tokenizer.bos_id]
         self._ids = [*bos, *tokenizer.encode(TEXT)]
         self._fingerprint, self._folder = fingerprint, folder
@@ -89,7 +89,7 @@ class QualityCheck:
     def of(self, model: Llama, checkpoint: Weights) -> Quality | None:
         """How good `model` is; None where nothing was quantized or there is no room to measure."""
         config = checkpoint.config
-        if model.precision not in LIMITS or config.quantized:
+        if model.precision not in LIMITS or config.quantized or self._folder is None:
             return None
         known = known_quality(self._fingerprint, self._folder)
         if model.precision in known:
@@ -101,17 +101,15 @@ class QualityCheck:
         ids = self._ids[: model.cache_shape.context_length]
         exact = _bits(read_by_layers(checkpoint, ids[:-1], "bf16", model.device), ids)
         quality = Quality(model.precision, _bits(_read(model, ids[:-1]), ids), exact)
-        self._keep(quality)
+        self._keep(quality, self._folder)
         return quality
 
-    def _keep(self, quality: Quality) -> None:
-        if self._folder is None:
-            return
-        known = known_quality(self._fingerprint, self._folder) | {quality.precision: quality}
+    def _keep(self, quality: Quality, folder: Path) -> None:
+        known = known_quality(self._fingerprint, folder) | {quality.precision: quality}
         rows = {name: (each.bits, each.exact_bits) for name, each in known.items()}
-        file = self._folder / f"{self._fingerprint}.json"
+        file = folder / f"{self._fingerprint}.json"
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = file.with_suffix(".part")
             part.write_text(json.dumps(rows), encoding="utf-8")
             part.replace(file)

@@ -99,6 +99,8 @@ def test_what_cannot_be_compared_is_not(
     assert load_model(checkpoint, CPU, "bf16", check=check)[0].quality is None
     stored = open_checkpoint(make_checkpoint(tmp_path / "stored", int8=True))
     assert load_model(stored, CPU, check=check)[0].quality is None
+    nowhere = QualityCheck(FINGERPRINT, Bytes())
+    assert load_model(checkpoint, CPU, "int8", check=nowhere)[0].quality is None
     monkeypatch.setattr(quality, "free_bytes", lambda _device: 0)
     assert load_model(checkpoint, CPU, "int8", check=check)[0].quality is None
 
