@@ -50,11 +50,15 @@ class Contender:
 
     def round(self, num_prompt: int, num_new: int) -> Round:
         """One round: a prompt of `num_prompt`, then `num_new` greedy tokens."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([num_prompt, num_new]) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self.ask(num_prompt, num_new)
         return Round(float(answer["prefill"]), float(answer["decode"]))
+
+    def ask(self, *numbers: int) -> dict[str, str | float]:
+        """One round as `numbers` describe it to this kind of process."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(numbers) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
 
     def _answer(self) -> dict[str, str | float]:
         assert self._process.stdout is not None
@@ -88,6 +92,13 @@ def llama_cpp(python: str, file: Path, name: str, threads: int) -> Contender:
     """llama.cpp through the llama-cpp-python of the interpreter `python`."""
     script = str(ROOT / "benchmarks" / "llama_cpp_rounds.py")
     return Contender(f"llama.cpp {name}", [python, script, "run", str(file), str(threads)])
+
+
+def llama_cpp_users(python: str, file: Path, name: str, threads: int, most_users: int) -> Contender:
+    """llama.cpp with parallel sequences; its rounds are `ask(users, num_prompt, num_new)`."""
+    script = str(ROOT / "benchmarks" / "llama_cpp_users.py")
+    command = [python, script, str(file), str(threads), str(most_users)]
+    return Contender(f"llama.cpp {name}", command)
 
 
 def gguf_file(shape_name: str, precision: str, folder: Path, python: str) -> Path:

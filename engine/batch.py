@@ -81,7 +81,7 @@ class Batch:
             self._admit()
             if reader := self._next_reader():
                 self._read(reader)
-            if writers := [row for row in self._rows if row.pending() == 1]:
+            if writers := [r for r in self._rows if r.pending() == 1 and not r.cancelled]:
                 self._write(writers)
         except Exception as error:
             log.exception("a step failed")

@@ -395,6 +395,49 @@ def test_a_slot_that_cannot_grow_ends_its_row_only(
     assert len(ids_of(list(bench.ask(prompt_of(10), 5)))) == 5
 
 
+PASSES = 12  # of the answer below: four parts of its prompt, then a token each
+
+
+@pytest.mark.parametrize("stage", range(PASSES))
+def test_out_of_memory_at_any_pass_ends_its_answer_only(folder: Path, stage: int) -> None:
+    """In every part of the prompt and at every token: text so far stays, the next answer comes."""
+    bench = Bench(folder, chunk=16, speculate=False)
+    expected = ids_of(list(bench.ask(prompt_of(60), 9, scope="")))
+    bench.model.passes.clear()
+
+    def fail(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        if len(bench.model.passes) == stage:
+            raise OUT_OF_MEMORY
+
+    bench.model.before = fail
+    got: list[int] = []
+    with pytest.raises(DeviceOutOfMemory):
+        for chunk in bench.ask(prompt_of(60), 9, scope="1"):
+            got += chunk.ids
+    assert got == expected[: max(0, stage - 3)]
+    bench.model.before = lambda _ids, _spans: None
+    assert ids_of(list(bench.ask(prompt_of(60), 9, scope=""))) == expected
+    assert bench.scheduler.sizes().device_bytes == 0
+    bench.scheduler.close()
+
+
+@pytest.mark.parametrize("stage", range(PASSES))
+def test_a_cancel_at_any_pass_frees_the_row_with_it(folder: Path, stage: int) -> None:
+    bench, cancel = Bench(folder, chunk=16, speculate=False), Event()
+
+    def stop(ids: Sequence[int], spans: Sequence[tuple[Slot, int]]) -> None:
+        if len(bench.model.passes) == stage:
+            cancel.set()
+
+    bench.model.before = stop
+    chunks = list(bench.ask(prompt_of(60), 30, scope="", cancel=cancel))
+    assert chunks[-1].finish_reason == "cancelled"
+    assert len(bench.model.passes) == stage + 1
+    assert len(ids_of(chunks)) == max(0, stage - 2)
+    assert bench.scheduler.sizes().device_bytes == 0
+    bench.scheduler.close()
+
+
 def test_numbers_that_are_none_end_the_row_with_a_sentence(bench: Bench) -> None:
     bench.model.after = lambda logits: torch.full_like(logits, float("nan"))
     with pytest.raises(CheckpointBroken, match="no usable numbers"):
