@@ -28,7 +28,7 @@ export const paint = {
   },
 
   window(root, value) {
-    answered();
+    answered(value.key);
     const scroll = byId('scroll');
     const moved = value.key !== state.key;
     const fromEnd = scroll.scrollHeight - scroll.scrollTop;
@@ -54,7 +54,7 @@ export const paint = {
   },
 
   live(root, value) {
-    answered();
+    answered(value.key);
     if (value.ended) { // the window takes over, in one piece
       if (value.reply === state.live) insist('view', { key: state.key || null });
       return;

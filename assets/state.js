@@ -27,13 +27,15 @@ export function refresh() {
 
 /* Between two of Gradio's streams an event can get lost: one that nothing answers is sent again. */
 let watching = 0;
+let wanted = ''; // the conversation that was asked for last
 export function insist(name, data, left = 3) {
   clearTimeout(watching);
+  wanted = data.key || '';
   fire(name, data);
   if (left) watching = setTimeout(() => insist(name, data, left - 1), 5000);
 }
 
-/* What was asked has been answered. */
-export function answered() {
-  clearTimeout(watching);
+/* An answer came; one on another conversation is a late one. */
+export function answered(key) {
+  if (key === wanted) clearTimeout(watching);
 }
