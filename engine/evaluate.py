@@ -12,9 +12,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast, get_args
+from typing import Any, Protocol, cast
 
 from engine.base import Message, Role, TokenScores
+
+_ROLES = ("system", "user", "assistant")  # what a tool gave cannot be scored without its call
 
 
 class RowsInvalid(ValueError):
@@ -141,7 +143,7 @@ def _messages_of(content: Any, where: str) -> list[Message]:
         role, text = (
             (row.get("role"), row.get("content")) if isinstance(row, dict) else (None, None)
         )
-        if role not in get_args(Role) or not isinstance(text, str):
+        if role not in _ROLES or not isinstance(text, str):
             raise RowsInvalid(
                 f"{where}: every message needs a role (system, user or assistant) and a text as "
                 "content."

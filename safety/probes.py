@@ -80,7 +80,7 @@ def _cyberseceval(path: Path, text: str) -> Iterator[Probe]:
                 yield Probe(_text(row["mutated_prompt"]), True, kind, is_attack=True)
             else:
                 yield Probe(_text(row["mutated_prompt"]), False, "false refusals")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProbesInvalid(f"{path} is not a file of CyberSecEval that Corral reads.") from error
 
 

@@ -100,7 +100,8 @@ class Site:
         self.url = f"http://127.0.0.1:{port}/"
         config = uvicorn.Config(
             *(self.door, "127.0.0.1", port),
-            log_level="critical",  # a browser that leaves in mid-stream is no news here
+            log_config=None,  # levels of the process stay as they are
+            access_log=False,
             ws="none",
             timeout_graceful_shutdown=1,
         )

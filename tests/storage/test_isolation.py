@@ -23,7 +23,7 @@ SERVER_ONLY = {
 OWN_VIEW = {
     "create_conversation", "conversations", "search", "user", "setting", "settings", "set_setting",
     "usage", "revoke_sessions", "saved", "save", "rated", "liked", "recent_runs",
-    "judged_messages", "dates", "tags", "add_document",
+    "judged_messages", "dates", "tags", "add_document", "draft",
 }  # fmt: skip
 # Methods that take a user and an id of their own kind: see test_opinions.py.
 BY_OWN_ID = {"comparison", "rate", "remove_saved"}
@@ -55,6 +55,7 @@ BY_OBJECT: dict[str, Call] = {
     "document": lambda s, u, k, p, r: s.document(u, k),
     "remove_branch": lambda s, u, k, p, r: s.remove_branch(u, k, r),
     "restore_branch": lambda s, u, k, p, r: s.restore_branch(u, k, r),
+    "keep_draft": lambda s, u, k, p, r: s.keep_draft(u, k, "x"),
     "purge": lambda s, u, k, p, r: s.purge(u, k),
 }
 
@@ -113,6 +114,7 @@ def test_lists_search_settings_and_usage_are_ones_own(
     store: Store, target: tuple[str, int, int]
 ) -> None:
     store.set_setting(OWNER_ID, "theme", "dark")
+    store.keep_draft(OWNER_ID, target[0], "not sent yet")
     store.trash(OWNER_ID, store.create_conversation(OWNER_ID).key)
     assert store.conversations(STRANGER) == []
     assert store.conversations(STRANGER, shelf="trash") == []
@@ -121,6 +123,7 @@ def test_lists_search_settings_and_usage_are_ones_own(
     assert len(store.search(OWNER_ID, "secret")) == 2
     assert store.settings(STRANGER) == {}
     assert store.setting(STRANGER, "theme") is None
+    assert store.draft(STRANGER, target[0]) == ""
     out = io.StringIO()
     assert store.export(out, user_id=STRANGER) == 0
     assert "secret" not in out.getvalue()
