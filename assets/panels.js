@@ -33,7 +33,6 @@
     if (desk(value)) return;
     if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
     if (value.html) draw(value);
-    if (value.download) download(value.download);
     said.textContent = value.said || '';
     said.className = value.tone || '';
     if (!dialog.open) { wanted = ''; return; }
@@ -120,14 +119,6 @@
     const wrong = table.querySelector('.rule input:invalid');
     if (wrong) { wrong.reportValidity(); return; }
     fire('policy', { mode: el.dataset.mode, text: limits(table) });
-  }
-
-  function download([name, text]) {
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([text], { type: 'application/jsonl' }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
   /* One event with what the button names: a text of its own, or fields (several as JSON). */

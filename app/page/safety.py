@@ -105,10 +105,11 @@ class SafetyPanel:
                 said = self._test.act(mode, text)
                 return {**self.tested(), "said": said, "tone": "info"}
             case "test-html" | "test-json":
-                return {"kind": "safety", "download": self._test.file(mode)}
+                return {"kind": "safety", "file": self._test.file(mode)}
             case "export":
                 value = self.value(user_id)
-                return {**value, "download": ["safety-log.jsonl", self._desk.export()]}
+                log = {"name": "safety-log.jsonl", "text": self._desk.export()}
+                return {**value, "file": log}
         return self.value(user_id, self._desk.act(mode, text))
 
     def save(self, user_id: int, text: str) -> dict[str, object]:

@@ -64,12 +64,12 @@ class SafetyTest:
         )
         return self._say("safety.test.started" if started else "safety.test.running")
 
-    def file(self, mode: str) -> list[str]:
+    def file(self, mode: str) -> dict[str, str]:
         """Name and text of the report, as a page or as JSON."""
         runs = self._services.probing.view().runs
         if mode == "test-html":
-            return ["guard-report.html", as_html(runs)]
-        return ["guard-report.json", json.dumps(as_json(runs), indent=2)]
+            return {"name": "guard-report.html", "text": as_html(runs)}
+        return {"name": "guard-report.json", "text": json.dumps(as_json(runs), indent=2)}
 
     def _captions(self) -> tuple[str, str]:
         return self._say("safety.test.precision"), self._say("safety.test.alarms")

@@ -124,10 +124,10 @@ def test_the_dialog_starts_it_follows_it_and_gives_the_report(
     assert "words · balanced" in panel["html"]
     assert "words · strict" in panel["html"]
     assert "50.0 %" in panel["html"]
-    name, text = act(panels, "test-json")["download"]
+    name, text = act(panels, "test-json")["file"].values()
     assert name.endswith(".json")
     assert [run["policy"] for run in json.loads(text)["runs"]] == ["owner", "strict"]
-    name, text = act(panels, "test-html")["download"]
+    name, text = act(panels, "test-html")["file"].values()
     assert name.endswith(".html")
     assert "<!doctype html>" in text
 

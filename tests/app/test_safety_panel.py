@@ -210,7 +210,7 @@ def test_the_log_is_filtered_and_exported_without_text(panels: Panels, services:
     services.store.record_safety(event())
     services.store.record_safety(event(outcome="appealed"))
     assert act(panels, "log", "appealed")["html"].count("<td>called wrong</td>") == 1
-    name, text = act(panels, "export")["download"]
+    name, text = act(panels, "export")["file"].values()
     assert name.endswith(".jsonl")
     assert [json.loads(line)["outcome"] for line in text.splitlines()] == ["appealed", "withheld"]
 
