@@ -5,7 +5,7 @@ import { markOpen, open } from './list.js';
 import { grow, say } from './live.js';
 import { built, patch, toast } from './nodes.js';
 import { follow, reveal } from './scroll.js';
-import { answered, byId, fire, insist, refresh, state, WINDOW } from './state.js';
+import { answered, byId, fire, insist, leaving, refresh, rest, state, WINDOW } from './state.js';
 import { accepted, refused, restoreDraft } from './write.js';
 
 export const paint = {
@@ -33,7 +33,7 @@ export const paint = {
     const moved = value.key !== state.key;
     const fromEnd = scroll.scrollHeight - scroll.scrollTop;
     const grew = !moved && value.last > state.last;
-    if (value.accepted && value.accepted === state.sent.clientKey) accepted();
+    if (value.accepted && value.accepted === state.sent.clientKey) { accepted(); rest(); }
     patch(root, value.items);
     Object.assign(state, { key: value.key, leaf: value.leaf, last: value.last || WINDOW });
     if (value.key) { // of a conversation that has not begun, this page alone says whether it is kept
@@ -54,6 +54,7 @@ export const paint = {
   },
 
   live(root, value) {
+    if (value.key && (value.key !== state.key || leaving())) return; // late: of what is not in view
     answered(value.key);
     if (value.ended) { // the window takes over, in one piece
       if (value.reply === state.live) insist('view', { key: state.key || null });

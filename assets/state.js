@@ -12,8 +12,13 @@ export const state = {
   temporary: false, aside: new Set(), // the conversation in view is not stored; the keys of this tab's
 };
 
+/* Gradio closes its stream when nothing is awaited. What is asked just then is answered on the next
+   one, which the next event opens: so each event has another one behind it. */
+let nudging = 0;
 export function fire(name, data = {}) {
   if (!state.trigger) return;
+  clearTimeout(nudging);
+  if (name !== 'pulse') nudging = setTimeout(() => fire('pulse'), 2000);
   const query = byId('find') ? byId('find').value.trim() : '';
   const { mode, last, first, tag, temporary } = state;
   state.trigger(name, { query, mode, last, first, tag, temporary, aside: [...state.aside].join(' '), language: language(), ...data });
@@ -27,15 +32,24 @@ export function refresh() {
 
 /* Between two of Gradio's streams an event can get lost: one that nothing answers is sent again. */
 let watching = 0;
-let wanted = ''; // the conversation that was asked for last
+let asked = null; // the conversation that is asked for and not answered yet
 export function insist(name, data, left = 3) {
   clearTimeout(watching);
-  wanted = data.key || '';
+  asked = data.key || '';
   fire(name, data);
-  if (left) watching = setTimeout(() => insist(name, data, left - 1), 5000);
+  watching = setTimeout(() => { if (left) insist(name, data, left - 1); else asked = null; }, 5000);
 }
 
 /* An answer came; one on another conversation is a late one. */
 export function answered(key) {
-  if (key === wanted) clearTimeout(watching);
+  if (key === asked) rest();
 }
+
+/* Nothing is waited for any more, as after a prompt was taken: the page is where it was sent. */
+export function rest() {
+  clearTimeout(watching);
+  asked = null;
+}
+
+/* Whether another conversation than the one in view was asked for: that one goes first. */
+export const leaving = () => asked !== null && asked !== state.key;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 from app.chinese import converted
 from app.choices import Choices
 from app.job import Job, JobView
@@ -9,6 +11,7 @@ from app.render import LiveRendering, Renderer
 from app.strings import Strings
 from app.thinking import split
 
+_NUMBERS = count(1)  # Gradio paints no value that equals the last one, even one that was not shown
 NUM_BLOCKS = 8  # finished blocks in an update; a page that has missed more asks to follow anew
 
 
@@ -34,6 +37,7 @@ class LiveAnswer:
         return {
             "reply": self._job.reply_id,
             "key": self._job.key,
+            "number": next(_NUMBERS),
             "thought": thought,
             **self._grown(self._answer, parts.answer),
             "writing": view.phase == "writing",
