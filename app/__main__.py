@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from app.setting import SettingsInvalid
 from app.settings import Settings, open_data_folder
@@ -69,5 +70,16 @@ def close_environment(data: Path) -> None:
     }
 
 
+def end_process(status: int) -> NoReturn:
+    """Leave at once, without the interpreter's own end. Everything is stored by then.
+
+    A load that still runs inside native code on its daemon thread aborts the process (SIGABRT) if
+    the interpreter goes away under it: a Ctrl-C in the first second came out as a crash.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

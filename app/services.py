@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 from app.choices import Choices, instructions
@@ -73,6 +73,7 @@ class Services:
         self.started_at = time.time()
         self.library = Library.load()
         self.doors: Doors | None = None  # set by the server, which has them
+        self._upkeep: Thread | None = None
         self.credentials = Credentials(settings.data)
         self.downloads = Downloads(settings.data / "models", self.credentials)
         self.running = RunningModel(
@@ -217,6 +218,8 @@ class Services:
         """
         self.downloads.close()
         self.jobs.close()
+        if self._upkeep is not None:
+            self._upkeep.join(END_SECONDS)  # a backup that is being made is finished
         self.running.close()
         if self.code_shield is not None:
             self.code_shield.close()

@@ -18,6 +18,7 @@ from storage.folder import BACKUPS, make_private
 from storage.records import DatabaseDamaged, FolderUnwritable
 
 KEEP_DAILY = 7
+ABANDONED_SECONDS = 86_400.0
 _NAME = re.compile(r"corral-(\d{8}-\d{6})-([a-z0-9_-]+)\.db")
 
 
@@ -101,10 +102,17 @@ def due(folder: Path) -> bool:
 
 
 def prune(folder: Path, keep: int = KEEP_DAILY) -> None:
-    """Delete daily backups beyond the newest `keep`; those made before migrations stay."""
+    """Delete daily backups beyond the newest `keep`, and unfinished ones that nobody works on.
+
+    Those made before migrations stay.
+    """
     for old in _daily(folder)[keep:]:
         with suppress(OSError):
             old.unlink()
+    for unfinished in folder.glob("*.partial"):  # its process was ended over it
+        with suppress(OSError):
+            if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
+                unfinished.unlink()
 
 
 def holding(folder: Path, key: str) -> list[Path]:

@@ -43,8 +43,8 @@ from app.parts import Part
 from tests.app.fakes import TellingEngine, WordGuard
 services.load_engine = lambda settings: TellingEngine(["Hello there."])
 services.load_guard = lambda *_: WordGuard()
-from app.__main__ import main
-sys.exit(main(sys.argv[1:]))
+from app.__main__ import end_process, main
+end_process(main(sys.argv[1:]))
 """
 
 
@@ -373,3 +373,16 @@ def test_the_environment_is_closed_before_anything_is_imported(
         cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
     assert not {"gradio", "torch", "fastapi", "sqlite_utils"} & set(json.loads(loaded.stdout))
+
+
+def test_the_process_leaves_whatever_its_threads_still_do() -> None:
+    code = (
+        "import threading, time, app.__main__ as m\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "print('stored')\n"
+        "m.end_process(3)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (3, "stored\n")

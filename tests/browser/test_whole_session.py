@@ -78,7 +78,7 @@ def corral(
     if hasattr(request, "param"):
         words = [f"--model={talker(tmp_path / 'talker')}"]
         store = Store.open(tmp_path / "data")
-        store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 4000}')  # nobody waits for that
+        store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 15000}')  # nobody waits for that
         store.close()
     running = Corral(tmp_path / "data", guarded_environment, *words)
     yield running
@@ -89,10 +89,10 @@ def corral(
 def talker(folder: Path) -> Path:
     """A Llama that says `LINE` again and again: its layers add nothing, its head knows the order.
 
-    Deep enough that thousands of tokens take it a while.
+    Deep enough that thousands of tokens take it a while, wherever this runs.
     """
-    config = {**BASE, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 8}
-    config["max_position_embeddings"] = 8192
+    config = {**BASE, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 24}
+    config["max_position_embeddings"] = 16384
     tensors = weights_of(config)
     for name, tensor in tensors.items():
         if "o_proj" in name or "down_proj" in name:
@@ -129,6 +129,11 @@ def visitor(corral: Corral, browser: Browser) -> Iterator[Page]:
 
 def prompts(page: Page) -> list[str]:
     return page.locator("#window .prompt .bubble").all_inner_texts()
+
+
+def squeezed(text: str) -> str:
+    """Without the white space, which wraps; a word that was cut short stays a prefix."""
+    return "".join(text.split())
 
 
 def replies(page: Page) -> list[str]:
@@ -198,7 +203,7 @@ def test_an_answer_outlasts_a_sleep_and_a_kill_and_goes_on(
         asleep = len(page.locator("#live .md").inner_text())
         corral.process.send_signal(signal.SIGCONT)
         page.wait_for_function(grown, arg=asleep + 60)
-        shown = page.locator("#live .md").inner_text().split()
+        shown = squeezed(page.locator("#live .md").inner_text())
         assert corral.end(signal.SIGKILL) == -signal.SIGKILL
 
     corral.start()
@@ -206,17 +211,17 @@ def test_an_answer_outlasts_a_sleep_and_a_kill_and_goes_on(
         page.set_default_timeout(START_SECONDS * 1000)
         page.click("#listing [data-act=open]")
         expect(page.locator("#window .turn")).to_have_count(2)
-        kept = page.locator("#window .reply .md").inner_text().split()
-        assert len(kept) > 4
-        longer, shorter = sorted((shown, kept), key=len, reverse=True)
-        assert longer[: len(shorter)] == shorter
-        assert set(kept[:-1]) == {"fine", "words"}
+        kept = page.locator("#window .reply .md").inner_text()
+        assert len(kept) > 40
+        spoken = squeezed(kept)
+        assert spoken.startswith(shown) or shown.startswith(spoken)
+        assert set(kept.split()[:-1]) == {"fine", "words"}
 
         expect(page.locator("#window .ending")).to_be_visible()
         page.click("#window [data-act=continue]")
-        page.wait_for_function(grown, arg=len(" ".join(kept)) + 50)
+        page.wait_for_function(grown, arg=len(kept) + 50)
         page.click("#stop")
         settle(page)
-        more = page.locator("#window .reply .md").inner_text().split()
+        more = page.locator("#window .reply .md").inner_text()
         assert len(more) > len(kept)
-        assert set(more[:-1]) == {"fine", "words"}  # the seam is seamless
+        assert set(more.split()[:-1]) == {"fine", "words"}  # the seam is seamless

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,20 @@ def test_the_newest_seven_daily_backups_and_all_others_are_kept(store: Store) ->
     assert store.backup_daily() is None, "once a day"
     kept = {path.name for path in folder.iterdir()}
     assert kept == {*daily[-6:], *before, made.name, "notes.txt"}
+
+
+def test_a_backup_whose_process_was_ended_is_removed_a_day_later(store: Store) -> None:
+    folder = store.folder / BACKUPS
+    store.backup()
+    old, fresh = folder / "corral-20260101-120000-daily.partial", folder / "now.partial"
+    for path in (old, fresh):
+        path.write_bytes(b"half")
+    day_old = time.time() - backup.ABANDONED_SECONDS - 1
+    os.utime(old, (day_old, day_old))
+    backup.prune(folder)
+    assert not old.exists()
+    assert fresh.exists()
+    assert len(backup.listed(folder)) == 1
 
 
 def test_a_damaged_source_gives_no_backup(store: Store, tmp_path: Path) -> None:
