@@ -7,7 +7,7 @@ export const byId = (id) => document.getElementById(id);
 export const words = {}; // the sentences of this script, filled in when the page is there
 export const state = {
   key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
-  trigger: null, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
+  trigger: null, number: 0, said: 0, nextSaying: 0, listed: 0, pulsing: 0,
   draft: null, // what the server keeps of the box
   temporary: false, aside: new Set(), // the conversation in view is not stored; the keys of this tab's
 };
@@ -20,8 +20,9 @@ export function fire(name, data = {}) {
   clearTimeout(nudging);
   if (name !== 'pulse') nudging = setTimeout(() => fire('pulse'), 2000);
   const query = byId('find') ? byId('find').value.trim() : '';
-  const { mode, last, first, tag, temporary } = state;
-  state.trigger(name, { query, mode, last, first, tag, temporary, aside: [...state.aside].join(' '), language: language(), ...data });
+  state.number += 1; // requests overtake each other on their way: the server goes by this
+  const { number, mode, last, first, tag, temporary } = state;
+  state.trigger(name, { number, query, mode, last, first, tag, temporary, aside: [...state.aside].join(' '), language: language(), ...data });
 }
 
 let refreshing = 0;

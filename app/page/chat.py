@@ -100,8 +100,7 @@ class Chat:
         try:
             payload = Payload.of(event)
             client_key = payload.client_key
-            page = request.session_hash or ""
-            viewer = Viewer(user_of(request), page, self._viewers.begin(page))
+            viewer = _viewer(payload, request)
             async for update in act(viewer, payload):
                 yield update
         except Exception as error:
@@ -110,6 +109,7 @@ class Chat:
 
     def _start(self, asked: Callable[[Payload], Send | Again | Continue]) -> Act:
         async def act(viewer: Viewer, payload: Payload) -> AsyncIterator[Update]:
+            self._viewers.ask(viewer)
             start = self._services.jobs.start
             job = await asyncio.to_thread(start, viewer.user_id, asked(payload))
             async for update in self._show(viewer, job.key, payload):
@@ -123,6 +123,7 @@ class Chat:
         yield show(EVERYTHING, note=self._shell.told(self._strings.say("safety.appealed")))
 
     async def _version(self, viewer: Viewer, payload: Payload) -> AsyncIterator[Update]:
+        self._viewers.ask(viewer)
         key, message_id = payload.key or "", payload.id or 0
         select = self._services.store.select_version
         await asyncio.to_thread(select, viewer.user_id, key, message_id)
@@ -130,6 +131,7 @@ class Chat:
             yield update
 
     async def _view(self, viewer: Viewer, payload: Payload) -> AsyncIterator[Update]:
+        self._viewers.ask(viewer)
         if payload.key and payload.id:  # a search result: make the branch that holds it active
             select = self._services.store.select_version
             await asyncio.to_thread(select, viewer.user_id, payload.key, payload.id)
@@ -148,22 +150,21 @@ class Chat:
             "foot": self._shell.foot(),
             "live": self._live(job).value(job.view()) if job else {"reply": 0},
         }
-        if not self._viewers.is_latest(viewer.page, viewer.ticket):
+        if not self._viewers.may_paint(viewer, key):
             # The page has moved on; it must still hear that its message was taken.
             values = {"note": items([], accepted=payload.client_key)}
         yield show(EVERYTHING, **values)
 
     async def follow(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Update]:
         """Paint the growing answer until it has ended or the page shows something else."""
-        payload, user_id = Payload.of(event), user_of(request)
-        page = request.session_hash or ""
-        ticket = self._viewers.begin(page)
-        job = self._services.jobs.running(user_id, payload.key or "")
-        reply_id = payload.id or 0
+        payload = Payload.of(event)
+        viewer, key, reply_id = _viewer(payload, request), payload.key or "", payload.id or 0
+        self._viewers.follow(viewer)
+        job = self._services.jobs.running(viewer.user_id, key)
         if job is not None:
             live, reply_id = self._live(job), job.reply_id
             async for view in job.follow(self._services.jobs.rate_hz):
-                if not self._viewers.is_latest(page, ticket):
+                if not self._viewers.still_follows(viewer, key):
                     return
                 if view.phase != "ended":
                     yield show(LIVE, live=live.value(view))
@@ -171,6 +172,10 @@ class Chat:
 
     def _live(self, job: Job) -> LiveAnswer:
         return LiveAnswer(job, self._renderer, self._strings)
+
+
+def _viewer(payload: Payload, request: gr.Request) -> Viewer:
+    return Viewer(user_of(request), request.session_hash or "", payload.number)
 
 
 def _sent(payload: Payload) -> Send:

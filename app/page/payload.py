@@ -27,6 +27,7 @@ class Payload:
     key: str | None = None  # of a conversation
     id: int | None = None  # of a message
     parent: int | None = None
+    number: int = 0  # of the request, as the page counts them
     last: int = 0  # how many messages the window shows
     text: str = ""
     client_key: str = ""
@@ -52,6 +53,7 @@ class Payload:
             key=_text(data, "key", MAX_KEY_CHARS) or None,
             id=_whole(data, "id"),
             parent=_whole(data, "parent"),
+            number=_whole(data, "number") or 0,
             last=min(_whole(data, "last") or 0, MAX_WINDOW),
             text=_text(data, "text", None),
             client_key=_text(data, "client_key", MAX_KEY_CHARS),

@@ -1,36 +1,65 @@
-"""Who looks at the page, and which request of each open page is the latest."""
+"""Who looks at the page, and what each open page has asked for last."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
 
-MAX_VIEWERS = 2_000
+MAX_PAGES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks, on which open page, and the number of what was asked there."""
+    """Who looks, on which open page, and the page's own number of what was asked there."""
 
     user_id: int
     page: str
-    ticket: int
+    number: int
+
+
+@dataclass(slots=True)
+class _Page:
+    asked: int = 0  # the number of the latest request for another view
+    key: str | None = None  # of the conversation that was painted last; empty: none
+    following: int = 0  # the number of the latest request to follow an answer
 
 
 class Viewers:
-    """Which request of each open page is the latest; an older one stops painting."""
+    """Which requests of an open page still count; an older one stops painting.
+
+    The page numbers its requests, for they overtake each other on their way: a prompt that is sent
+    while the page opens may be taken before the request for what the page shows at first.
+    """
 
     def __init__(self) -> None:
-        self._latest: OrderedDict[str, int] = OrderedDict()
-        self._count = 0
+        self._pages: OrderedDict[str, _Page] = OrderedDict()
 
-    def begin(self, page: str) -> int:
-        self._count += 1
-        self._latest[page] = self._count
-        self._latest.move_to_end(page)
-        if len(self._latest) > MAX_VIEWERS:
-            self._latest.popitem(last=False)
-        return self._count
+    def ask(self, viewer: Viewer) -> None:
+        """Another view is asked for."""
+        page = self._page(viewer.page)
+        page.asked = max(page.asked, viewer.number)
 
-    def is_latest(self, page: str, ticket: int) -> bool:
-        return self._latest.get(page, ticket) == ticket
+    def may_paint(self, viewer: Viewer, key: str | None) -> bool:
+        """Whether a view that was asked for is still wanted; its conversation is then in view."""
+        page = self._page(viewer.page)
+        if viewer.number < page.asked:
+            return False
+        page.key = key or ""
+        return True
+
+    def follow(self, viewer: Viewer) -> None:
+        """An answer is to be followed, by this request alone."""
+        page = self._page(viewer.page)
+        page.following = max(page.following, viewer.number)
+
+    def still_follows(self, viewer: Viewer, key: str) -> bool:
+        """Whether the conversation is still in view, and no later request follows it."""
+        page = self._page(viewer.page)
+        return page.following == viewer.number and page.key in (None, key)
+
+    def _page(self, name: str) -> _Page:
+        page = self._pages.setdefault(name, _Page())
+        self._pages.move_to_end(name)
+        if len(self._pages) > MAX_PAGES:
+            self._pages.popitem(last=False)
+        return page
