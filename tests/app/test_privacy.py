@@ -72,11 +72,14 @@ def finish(services: Services, request: Send | Again) -> str:
 
 
 def outside_the_database(folder: Path) -> dict[str, bytes]:
-    """Every file of the data folder but the database itself."""
+    """Every file of the data folder but the database itself and the copies of it."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and not path.name.startswith("corral.db") and path.name != "ballast"
+        if path.is_file()
+        and not path.name.startswith("corral.db")
+        and path.name != "ballast"
+        and path.parent.name != "backups"
     }
 
 

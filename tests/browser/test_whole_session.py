@@ -78,7 +78,7 @@ def corral(
     if hasattr(request, "param"):
         words = [f"--model={talker(tmp_path / 'talker')}"]
         store = Store.open(tmp_path / "data")
-        store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 15000}')  # nobody waits for that
+        store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 15000}')  # never ends
         store.close()
     running = Corral(tmp_path / "data", guarded_environment, *words)
     yield running
