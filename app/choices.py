@@ -12,7 +12,8 @@ from typing import Literal, get_args
 
 from app.context import Overflow
 from app.library import Library
-from engine.base import Sampling, SamplingInvalid
+from engine.base import Sampling
+from engine.errors import SamplingInvalid
 from storage.records import Conversation
 
 Language = Literal["", "en", "zh-Hans", "zh-Hant"]

@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.base import ContextFull, Message
+from engine.base import Message
+from engine.errors import ContextFull
 from storage.records import MessageRecord, VerdictRecord
 
 Overflow = Literal["drop", "stop"]  # the oldest turns, or the conversation

@@ -12,7 +12,7 @@ from typing import get_args
 
 from app.requests import JobRefused
 from app.strings import Strings
-from engine.base import EngineError
+from engine.errors import EngineError
 from safety.base import GuardError
 from storage.records import Action, Status, StorageError, VerdictRecord
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from app.parts import Part
 from app.settings import Settings
-from engine.base import Engine, EngineClosed
+from engine.base import Engine
+from engine.errors import EngineClosed
 from safety.base import Guard, GuardError, PolicyInvalid
 from safety.categories import OwnCategory
 from safety.choice import BUILT_IN, load_chosen

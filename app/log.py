@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from app.setting import SettingsInvalid
-from engine.base import EngineError
+from engine.errors import EngineError
 from safety.base import GuardError
 from storage.records import StorageError
 

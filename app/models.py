@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from app.settings import Settings
-from engine.base import DeviceOutOfMemory, Engine, EngineError
+from engine.base import Engine
 from engine.catalog import BUILT_IN, BUILT_IN_FOLDER, Purpose, installed, known, resolve
 from engine.config import LlamaConfig, load_config
 from engine.endpoint import Address, is_address
+from engine.errors import DeviceOutOfMemory, EngineError
 from engine.stores import Stores, find
 
 # A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.

@@ -13,15 +13,8 @@ from threading import Event, Lock, Thread
 from typing import Literal
 
 from app.context import as_messages
-from engine.base import (
-    Engine,
-    EngineError,
-    Message,
-    Prompt,
-    Sampling,
-    SamplingInvalid,
-    TokenLogprob,
-)
+from engine.base import Engine, Message, Prompt, Sampling, TokenLogprob
+from engine.errors import EngineError, SamplingInvalid
 from storage.records import Generation, MessageRecord
 
 State = Literal["running", "same", "differs", "other_model", "nothing", "failed"]

@@ -27,8 +27,9 @@ from app.models import (
 )
 from app.parts import Part
 from app.settings import Settings
-from engine.base import Engine, EngineError, Switching
+from engine.base import Engine, Switching
 from engine.catalog import BUILT_IN
+from engine.errors import EngineError
 from storage.records import OWNER_ID, StorageError
 from storage.store import Store
 

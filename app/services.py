@@ -29,7 +29,8 @@ from app.settings import Settings
 from app.task import Means, Step, Task, cache_scope
 from app.turn import take_turn
 from app.upkeep import start_upkeep
-from engine.base import Engine, EngineError, EngineInfo, Sampling
+from engine.base import Engine, EngineInfo, Sampling
+from engine.errors import EngineError
 from engine.home import MEASURED
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY, remove_kept
 from safety.base import Guard

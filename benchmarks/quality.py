@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.base import ContextFull, Message, Prompt
+from engine.base import Message, Prompt
 from engine.catalog import resolve
+from engine.errors import ContextFull
 from engine.evaluate import Score, read_conversations, score_conversation
 from engine.kv_cache import Kept
 from engine.local import LocalEngine

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from engine import catalog_commands, commands
-from engine.base import CheckpointMissing, EngineError, Sampling
+from engine.base import Sampling
 from engine.catalog import BUILT_IN
 from engine.commands import note
+from engine.errors import CheckpointMissing, EngineError
 from engine.evaluate import RowsInvalid
 from engine.home import PointerUnreadable, data_folder
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.base import CheckpointBroken, ModelUnsupported
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.folder import StoredTensor, adapter_weights, has_pickled_weights
 from engine.json_values import read_json, short
 

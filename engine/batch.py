@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from engine.admission import Line
-from engine.base import CacheSizes, DeviceOutOfMemory, EngineError, FinishReason
+from engine.base import CacheSizes, FinishReason
 from engine.device import is_out_of_memory
+from engine.errors import DeviceOutOfMemory, EngineError
 from engine.generate import Row
 from engine.guessing import Guessing
 from engine.kv_cache import Slot

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from engine.base import CheckpointMissing
+from engine.errors import CheckpointMissing
 from engine.shapes import shape
 from engine.stores import Stores, find, gguf_files, is_gguf
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from engine.base import CheckpointMissing, EngineError, QuantizationUnchosen
 from engine.catalog import BUILT_IN, BUILT_IN_FOLDER, KNOWN, installed
 from engine.commands import note
+from engine.errors import CheckpointMissing, EngineError, QuantizationUnchosen
 from engine.stores import find
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from engine import catalog
 from engine.adapter import Adapter, Changed, is_adapter, open_adapter
-from engine.base import CheckpointBroken, CheckpointMissing
 from engine.config import LlamaConfig, load_config
+from engine.errors import CheckpointBroken, CheckpointMissing
 from engine.folder import StoredTensor, inside, stored_weights
 from engine.formats.gguf import GgufTensor, read_gguf
 from engine.formats.gguf_model import config_of, tensors_by_name

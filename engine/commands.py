@@ -14,18 +14,11 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from engine.base import (
-    Chunk,
-    EngineInfo,
-    Message,
-    Prompt,
-    PromptEmpty,
-    Sampling,
-    SamplingInvalid,
-)
+from engine.base import Chunk, EngineInfo, Message, Prompt, Sampling
 from engine.catalog import (
     resolve,
 )
+from engine.errors import PromptEmpty, SamplingInvalid
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
 from engine.home import MEASURED, PointerUnreadable, data_folder
 from engine.infill import infill_ids

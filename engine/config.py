@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from engine.base import CheckpointBroken, CheckpointUnsafe, ModelUnsupported
+from engine.errors import CheckpointBroken, CheckpointUnsafe, ModelUnsupported
 from engine.json_values import flag, integer, number, read_json, short
 
 RopeType = Literal["default", "linear", "dynamic", "yarn", "llama3", "factors"]

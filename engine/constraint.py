@@ -22,7 +22,8 @@ import llguidance
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.base import FormInvalid, Sampling
+from engine.base import Sampling
+from engine.errors import FormInvalid
 from engine.tokenizer import Tokenizer
 
 MAX_LETTERS = 1 << 17  # of a schema or grammar

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.base import DeviceAbsent
+from engine.errors import DeviceAbsent
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 

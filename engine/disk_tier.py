@@ -26,7 +26,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from engine.base import CheckpointError
+from engine.errors import CheckpointError
 from engine.formats.safetensors import read_header
 from engine.kept_files import SUFFIX, place_of, remove_kept
 from engine.kv_cache import Slot

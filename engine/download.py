@@ -18,8 +18,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from engine.base import CheckpointMissing, DiskRefused
 from engine.catalog import known
+from engine.errors import CheckpointMissing, DiskRefused
 from engine.hub import Hub, RemoteFile, Repository
 from engine.transfer import Meter, Progress, Transfer
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from engine.base import CacheSizes, DeviceOutOfMemory
+from engine.base import CacheSizes
 from engine.device import is_out_of_memory
+from engine.errors import DeviceOutOfMemory
 from engine.generate import Row
 from engine.kv_cache import Slot
 from engine.model import Model

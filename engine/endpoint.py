@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from engine.base import CheckpointMissing, EngineError, ServerRefused, ServerUnreachable
+from engine.errors import CheckpointMissing, EngineError, ServerRefused, ServerUnreachable
 from engine.hub import is_transport
 
 _CONNECT_SECONDS = 10.0

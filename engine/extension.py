@@ -11,8 +11,8 @@ import re
 from dataclasses import replace
 from typing import cast
 
-from engine.base import ModelUnsupported
 from engine.config import LlamaConfig, RopeType
+from engine.errors import ModelUnsupported
 
 PATTERN = r"(linear|dynamic|yarn):(\d{1,2}(\.\d{1,3})?)"
 

@@ -14,7 +14,7 @@ from typing import Protocol, TypeVar
 
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
+from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.formats.pickled import PickledTensor, read_pickled, sample_of
 from engine.formats.safetensors import TensorSpec, foreign_magic, read_header, sample
 from engine.json_values import read_json, short

@@ -16,8 +16,9 @@ from threading import Event
 
 from torch import Tensor
 
-from engine.base import Chunk, EngineError, FinishReason, Statistics, TokenLogprob
+from engine.base import Chunk, FinishReason, Statistics, TokenLogprob
 from engine.detokenize import Detokenizer
+from engine.errors import EngineError
 from engine.kv_cache import Slot
 from engine.sampling import Sampler
 from engine.speculation import Lookup

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from engine.base import (
+from engine.errors import (
     CheckpointBroken,
     CheckpointGated,
     CheckpointMissing,

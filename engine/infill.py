@@ -6,7 +6,7 @@ The three markers and their order are those of meta-llama/codellama `llama/gener
 
 from __future__ import annotations
 
-from engine.base import ModelUnsupported
+from engine.errors import ModelUnsupported
 from engine.tokenizer import Tokenizer
 
 GAP = "<FILL_ME>"  # as transformers' tokenizer of Code Llama has it

@@ -10,7 +10,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any, cast
 
-from engine.base import CheckpointBroken, CheckpointMissing
+from engine.errors import CheckpointBroken, CheckpointMissing
 
 MAX_CONFIG_BYTES = 4 << 20  # the largest real ones, with label tables, stay below 1 MB
 MAX_TOKENIZER_BYTES = 256 << 20  # vocabularies of a quarter of a million tokens have some 35 MB

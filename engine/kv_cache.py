@@ -17,9 +17,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from engine.base import DeviceOutOfMemory
 from engine.config import LlamaConfig
 from engine.device import is_out_of_memory
+from engine.errors import DeviceOutOfMemory
 from engine.quantize import Precision, activation_dtype
 
 # How keys and values are kept: as suits the activations, or in int8.

@@ -15,7 +15,8 @@ import datetime
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.base import CheckpointBroken, Message
+from engine.base import Message
+from engine.errors import CheckpointBroken
 from engine.tokenizer import Tokenizer
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

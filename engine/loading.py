@@ -15,10 +15,10 @@ from typing import cast
 
 import torch
 
-from engine.base import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.checkpoint import Checkpoint
 from engine.config import LlamaConfig
 from engine.device import device_name, is_out_of_memory
+from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
 from engine.kv_cache import Kept, Slot

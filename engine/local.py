@@ -19,12 +19,9 @@ import torch
 from engine.base import (
     CacheSizes,
     Chunk,
-    ContextFull,
     EngineInfo,
     Message,
-    ModelUnsupported,
     Prompt,
-    PromptEmpty,
     Sampling,
     TokenLogprob,
     TokenScores,
@@ -35,6 +32,7 @@ from engine.detokenize import Detokenizer
 from engine.device import choose_device, choose_threads, device_name, free_bytes, held_bytes
 from engine.disk_tier import DiskTier
 from engine.draft import DraftModel
+from engine.errors import ContextFull, ModelUnsupported, PromptEmpty
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import Kept
 from engine.llama import Llama

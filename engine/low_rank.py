@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from engine.adapter import Adapter, Change
-from engine.base import CheckpointBroken, ModelUnsupported
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.quantize import activation_dtype
 from engine.weights import interleave
 

@@ -14,9 +14,9 @@ from typing import Protocol
 
 import torch
 
-from engine.base import CheckpointBroken, ModelUnsupported
 from engine.chat_format import ChatFormat, chat_format_for, template_format
 from engine.checkpoint import Checkpoint, open_checkpoint
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.extension import extended
 from engine.kv_cache import Kept
 from engine.loading import load_model

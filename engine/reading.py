@@ -18,9 +18,9 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from engine.base import ContextFull, PromptEmpty
 from engine.checkpoint import open_checkpoint
 from engine.device import choose_device
+from engine.errors import ContextFull, PromptEmpty
 from engine.kv_cache import Slot
 from engine.loading import load_model
 from engine.prefix import common_prefix

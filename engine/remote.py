@@ -19,21 +19,23 @@ from typing import Any, TypeVar
 
 from engine.base import (
     Chunk,
-    ContextFull,
-    EngineClosed,
     EngineInfo,
     FinishReason,
     Message,
-    ModelUnsupported,
     Prompt,
-    PromptEmpty,
     Sampling,
-    ServerRefused,
-    ServerUnreachable,
     Statistics,
     TokenScores,
 )
 from engine.endpoint import Address, TooLong, choose, connect, served_by
+from engine.errors import (
+    ContextFull,
+    EngineClosed,
+    ModelUnsupported,
+    PromptEmpty,
+    ServerRefused,
+    ServerUnreachable,
+)
 from engine.remote_call import Echo, Piece, RemoteCall, Usage
 from engine.remote_request import request_for
 from engine.tools import no_tools, uses_tools

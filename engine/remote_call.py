@@ -14,8 +14,8 @@ from queue import Empty, SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from engine.base import ServerUnreachable
 from engine.endpoint import Address, translated
+from engine.errors import ServerUnreachable
 
 _POLL_SECONDS = 0.05  # how late a waiting reader notices a stop
 

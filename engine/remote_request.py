@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from engine.base import FormInvalid, Prompt, Sampling
+from engine.base import Prompt, Sampling
+from engine.errors import FormInvalid
 
 
 def request_for(

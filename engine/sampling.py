@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.base import CheckpointBroken, Sampling, TokenLogprob
+from engine.base import Sampling, TokenLogprob
 from engine.constraint import Constraint
+from engine.errors import CheckpointBroken
 
 Row = NDArray[np.float32]  # (V,) or a selection (n,)
 Ids = NDArray[np.intp]  # (n,)

@@ -13,10 +13,11 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from engine.base import CacheSizes, EngineClosed
+from engine.base import CacheSizes
 from engine.batch import Batch
 from engine.disk_tier import DiskTier
 from engine.draft import DraftModel
+from engine.errors import EngineClosed
 from engine.generate import Row
 from engine.guessing import Guessing
 from engine.model import Model

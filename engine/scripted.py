@@ -16,18 +16,16 @@ from threading import Event, Lock
 
 from engine.base import (
     Chunk,
-    ContextFull,
-    EngineClosed,
     EngineInfo,
     FinishReason,
     Message,
     Prompt,
-    PromptEmpty,
     Sampling,
     Statistics,
     TokenScores,
 )
 from engine.detokenize import StopStrings
+from engine.errors import ContextFull, EngineClosed, PromptEmpty
 
 Script = Callable[[Prompt], str | Iterable[str]]
 _WORD = re.compile(r"\s*\S+|\s+")

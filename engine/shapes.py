@@ -6,8 +6,8 @@ scaling are read from a checkpoint's own files when there is one.
 
 from __future__ import annotations
 
-from engine.base import ModelUnsupported
 from engine.config import LlamaConfig, Rope
+from engine.errors import ModelUnsupported
 
 # layers, hidden, heads, key-value heads, feed-forward, vocabulary, context, tied
 _SIZES: dict[str, tuple[int, int, int, int, int, int, int, bool]] = {

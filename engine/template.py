@@ -18,7 +18,8 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.base import CheckpointBroken, Message, ModelUnsupported, Tool
+from engine.base import Message, Tool
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.layouts import Control, Layout, Piece, written
 from engine.tokenizer import Tokenizer
 

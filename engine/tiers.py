@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from engine.base import CacheSizes, DeviceOutOfMemory
+from engine.base import CacheSizes
 from engine.disk_tier import PIECE, DiskTier
+from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import Slot
 from engine.model import Model
 from engine.prefix import PrefixCache

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from engine.base import CheckpointBroken, CheckpointMissing
+from engine.errors import CheckpointBroken, CheckpointMissing
 from engine.json_values import refuse_huge
 from engine.tokenizer_json import read_tokenizer_json
 from engine.tokenizer_model import read_tokenizer_model

@@ -16,7 +16,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from engine.base import CheckpointBroken, ModelUnsupported
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.vocabulary import Vocabulary, byte_level_alphabet, byte_of, is_marker
 

@@ -18,7 +18,7 @@ from tokenizers import Regex, decoders, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 from tokenizers.models import BPE
 
-from engine.base import CheckpointBroken
+from engine.errors import CheckpointBroken
 from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.vocabulary import Vocabulary, byte_level_alphabet, byte_of, is_marker
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.base import Message, ModelUnsupported, Tool, ToolsRefused, ToolStyle
+from engine.base import Message, Tool, ToolStyle
 from engine.chat_format import ChatFormat, read_template
+from engine.errors import ModelUnsupported, ToolsRefused
 from engine.tokenizer import Tokenizer
 from engine.tools import OPEN
 

@@ -13,7 +13,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from engine.base import Message, ToolCall, ToolsRefused
+from engine.base import Message, ToolCall
+from engine.errors import ToolsRefused
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _TAGGED = re.compile(rf"{OPEN}\s*(.*?)\s*(?:{CLOSE}|$)", re.DOTALL)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from engine.base import CheckpointBroken, DownloadDamaged, HubUnreachable
+from engine.errors import CheckpointBroken, DownloadDamaged, HubUnreachable
 from engine.hub import Hub, RemoteFile, Repository
 
 _MAX_TRIES = 5  # without a new byte between them

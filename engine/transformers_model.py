@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointError, DeviceOutOfMemory, ModelUnsupported
 from engine.config import refuse_code
 from engine.device import device_name, is_out_of_memory
+from engine.errors import CheckpointBroken, CheckpointError, DeviceOutOfMemory, ModelUnsupported
 from engine.folder import refuse_pickles, weight_specs
 from engine.json_values import (
     MAX_CONFIG_BYTES,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from engine.base import Sampling, SamplingInvalid
+from engine.base import Sampling
+from engine.errors import SamplingInvalid
 from engine.tokenizer import read_json
 
 _NAMES = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

@@ -14,9 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from engine.adapter import is_adapter, open_adapter
-from engine.base import CheckpointError, EngineInfo, ModelUnsupported
+from engine.base import EngineInfo
 from engine.chat_format import ChatFormat
 from engine.checkpoint import base_of, text_of
+from engine.errors import CheckpointError, ModelUnsupported
 from engine.llama import Llama
 from engine.low_rank import attach, detach, is_switchable
 from engine.opening import LoadedModel, Opened, open_text

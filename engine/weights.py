@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken
 from engine.config import LlamaConfig
+from engine.errors import CheckpointBroken
 from engine.kv_cache import Kept
 from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm, Rotary
 from engine.matrices import Dense, Matrix, make_matrix

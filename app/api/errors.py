@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from app.explain import explain
 from app.requests import JobRefused
 from app.strings import Strings
-from engine.base import ContextFull, EngineError, PromptEmpty, SamplingInvalid, ToolsRefused
+from engine.errors import ContextFull, EngineError, PromptEmpty, SamplingInvalid, ToolsRefused
 
 Kind = Literal[
     "invalid_request_error",

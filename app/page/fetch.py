@@ -14,8 +14,8 @@ from app.page.figures import count, size, time_left
 from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
-from engine.base import DeviceAbsent
 from engine.catalog import KNOWN, KnownModel, known
+from engine.errors import DeviceAbsent
 from engine.shapes import shape
 
 

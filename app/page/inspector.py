@@ -18,9 +18,9 @@ from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
 from engine.anatomy import cache_bytes, group_size, parts
-from engine.base import DeviceAbsent
 from engine.catalog import BUILT_IN
 from engine.config import LlamaConfig
+from engine.errors import DeviceAbsent
 
 if TYPE_CHECKING:
     from engine.tokenizer import Tokenizer

@@ -13,7 +13,8 @@ from app.context import ConversationFull, fit, reserved, with_draft
 from app.page.payload import Payload, user_of
 from app.page.templates import Templates
 from app.services import Services
-from engine.base import ContextFull, Engine
+from engine.base import Engine
+from engine.errors import ContextFull
 from storage.records import Conversation, MessageRecord
 
 _ON_LOAD = (

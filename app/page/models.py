@@ -14,8 +14,9 @@ from app.page.servers import Servers
 from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
-from engine.base import DeviceAbsent, EngineInfo
+from engine.base import EngineInfo
 from engine.catalog import BUILT_IN
+from engine.errors import DeviceAbsent
 from storage.records import OWNER_ID, StorageError
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from app.credentials import CredentialInvalid
 from app.page.templates import Templates
 from app.services import Services
-from engine.base import EngineError
 from engine.endpoint import Address, ask
+from engine.errors import EngineError
 from storage.records import OWNER_ID
 
 SETTING = "servers"

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, ModelUnsupported
+from engine.errors import CheckpointBroken, CheckpointMissing, ModelUnsupported
 from engine.formats.ggml import KINDS, Kind, dequantize, regroup
 from engine.quantize import Grouped
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.base import CheckpointBroken, CheckpointError, ModelUnsupported
 from engine.config import LlamaConfig, parse_config
+from engine.errors import CheckpointBroken, CheckpointError, ModelUnsupported
 from engine.formats.gguf import GgufFile, GgufTensor
 
 _OUTER = {

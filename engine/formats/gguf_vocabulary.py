@@ -12,7 +12,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.base import CheckpointBroken, ModelUnsupported
+from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.formats.gguf import GgufFile
 from engine.tokenizer_json import Json, vocabulary_of
 from engine.tokenizer_model import LLAMA3_PATTERN, read_sentencepiece

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.config import LlamaConfig, parse_config
+from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.formats.pickled import read_pickled, sample_of
 from engine.json_values import read_json
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointUnsafe
+from engine.errors import CheckpointBroken, CheckpointUnsafe
 
 
 @dataclass(frozen=True)

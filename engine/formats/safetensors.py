@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
+from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.json_values import short
 
 MAX_HEADER_BYTES = 100_000_000  # the bound of the reference reader

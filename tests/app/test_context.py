@@ -16,7 +16,8 @@ from app.context import (
     fit,
     with_draft,
 )
-from engine.base import ContextFull, Message
+from engine.base import Message
+from engine.errors import ContextFull
 from storage.records import Generation, MessageRecord, Role, Status, VerdictRecord
 
 

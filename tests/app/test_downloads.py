@@ -14,8 +14,8 @@ import pytest
 
 from app.credentials import MODEL_HUB, CredentialInvalid, Credentials
 from app.downloads import DownloadBusy, Downloads, DownloadView, Unfinished
-from engine.base import CheckpointMissing
 from engine.catalog import installed
+from engine.errors import CheckpointMissing
 from tests.engine.hub_server import HubState, serve
 
 TOKEN = "hf_privateprivateprivate"

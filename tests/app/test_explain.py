@@ -24,7 +24,7 @@ from app.requests import JobRefused
 from app.setting import SettingsInvalid
 from app.share import ShareError
 from app.strings import Strings
-from engine.base import CheckpointMissing, ContextFull, EngineError
+from engine.errors import CheckpointMissing, ContextFull, EngineError
 from safety.base import GuardError
 from safety.categories import CATEGORIES
 from storage.records import StorageError, VerdictRecord

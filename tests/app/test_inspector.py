@@ -18,8 +18,8 @@ from app.services import Services
 from app.settings import Settings
 from app.strings import Strings
 from engine.anatomy import cache_bytes, parts
-from engine.base import ServerRefused
 from engine.config import parse_config
+from engine.errors import ServerRefused
 from engine.shapes import SHAPES, shape
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.openai_server import ServerState, serve

@@ -16,7 +16,7 @@ import pytest
 
 from app import log as module
 from app.log import close_log, open_log, watch_loop
-from engine.base import CheckpointMissing
+from engine.errors import CheckpointMissing
 
 CANARY = "canary-of-a-private-message"
 

@@ -18,8 +18,9 @@ from app.page.figures import count, size, time_left
 from app.page.panels import Panels
 from app.services import Services
 from app.settings import Settings
-from engine.base import CheckpointBroken, CheckpointMissing, DeviceOutOfMemory, Engine, EngineInfo
+from engine.base import Engine, EngineInfo
 from engine.catalog import KNOWN
+from engine.errors import CheckpointBroken, CheckpointMissing, DeviceOutOfMemory
 from engine.stores import Stores
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.panel_events import fire, make_panels

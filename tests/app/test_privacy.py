@@ -16,7 +16,8 @@ from app.log import close_log, open_log
 from app.requests import Again, Send
 from app.services import Services
 from app.site import Site, build
-from engine.base import Chunk, DeviceOutOfMemory, Prompt, Sampling
+from engine.base import Chunk, Prompt, Sampling
+from engine.errors import DeviceOutOfMemory
 from safety.base import Verdict
 from storage.records import OWNER_ID
 from tests.app.asgi import ask, same_origin

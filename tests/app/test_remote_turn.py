@@ -12,8 +12,9 @@ import pytest
 
 from app.services import Services, load_engine
 from app.settings import Settings
-from engine.base import CheckpointMissing, Engine, Sampling, ServerRefused
+from engine.base import Engine, Sampling
 from engine.endpoint import Address
+from engine.errors import CheckpointMissing, ServerRefused
 from engine.remote import RemoteEngine
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine, WordGuard

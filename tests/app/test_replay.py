@@ -15,7 +15,8 @@ from app.replay import Replays, as_read, compared, read_sampling
 from app.task import Task
 from app.token_view import NotRetraceable, TokenViews
 from app.turn import take_turn
-from engine.base import EngineClosed, Prompt, Sampling, SamplingInvalid
+from engine.base import Prompt, Sampling
+from engine.errors import EngineClosed, SamplingInvalid
 from engine.local import LocalEngine
 from safety.policy import DEFAULT_POLICY
 from storage.records import MessageRecord

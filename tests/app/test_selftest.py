@@ -14,7 +14,8 @@ from app.selftest import measure, selftest
 from app.settings import Settings
 from app.strings import Strings
 from app.trial import spread
-from engine.base import CheckpointMissing, Chunk, Engine, Prompt
+from engine.base import Chunk, Engine, Prompt
+from engine.errors import CheckpointMissing
 from safety.probes import Probe
 from tests.app.fakes import FailingGuard, TellingEngine, WordGuard
 

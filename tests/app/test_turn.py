@@ -14,7 +14,8 @@ import pytest
 from app.parts import Part
 from app.task import Begun
 from app.turn import take_turn
-from engine.base import Chunk, DeviceOutOfMemory, Engine, Prompt
+from engine.base import Chunk, Engine, Prompt
+from engine.errors import DeviceOutOfMemory
 from safety.base import Guard, GuardBroken
 from safety.injection import as_data
 from safety.policy import DEFAULT_POLICY, Policy, Rule

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.base import ModelUnsupported
 from engine.bench import RandomWeights, run_bench
 from engine.checkpoint import open_checkpoint
 from engine.config import parse_config
+from engine.errors import ModelUnsupported
 from engine.fit import fit, weight_bytes
 from engine.inspect import describe, describe_checkpoint, describe_known
 from engine.quantize import Precision

@@ -5,8 +5,8 @@ from typing import get_args
 
 import pytest
 
-from engine.base import CheckpointMissing
 from engine.catalog import BUILT_IN_FOLDER, KNOWN, Purpose, installed, known, resolve
+from engine.errors import CheckpointMissing
 from engine.stores import Stores, find
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.base import CheckpointBroken, Message
+from engine.base import Message
 from engine.catalog import BUILT_IN_FOLDER
 from engine.chat_format import ChatFormat, chat_format_for, read_template
+from engine.errors import CheckpointBroken
 from engine.tokenizer import Tokenizer, load_tokenizer
 from tests.engine import tiny_tokenizers as tiny
 

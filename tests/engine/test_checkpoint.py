@@ -14,8 +14,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from engine.base import CheckpointBroken, CheckpointError, CheckpointMissing, CheckpointUnsafe
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, CheckpointUnsafe
 from engine.folder import INDEX, SINGLE
 from engine.formats.safetensors import MAX_HEADER_BYTES, read_header, read_tensor
 from tests.engine.checkpoints import make_checkpoint

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
 from engine.config import load_config, parse_config
+from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe, ModelUnsupported
 from tests.engine.checkpoints import BASE
 
 LLAMA3 = {

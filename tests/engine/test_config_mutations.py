@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.base import CheckpointError
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointError
 from engine.kv_cache import Slot
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.base import FormInvalid, Prompt, Sampling
+from engine.base import Prompt, Sampling
 from engine.constraint import Constraint, Constraints, check_form
+from engine.errors import FormInvalid
 from engine.local import LocalEngine
 from engine.speculation import Worth
 from engine.tokenizer import Tokenizer, load_tokenizer

@@ -10,7 +10,9 @@ from threading import Event
 
 import pytest
 
-from engine.base import (
+from engine.catalog import installed, resolve
+from engine.download import discard, download, repository_name, unfinished
+from engine.errors import (
     CheckpointMissing,
     CheckpointUnsafe,
     DiskRefused,
@@ -19,8 +21,6 @@ from engine.base import (
     QuantizationUnchosen,
     RepositoryHidden,
 )
-from engine.catalog import installed, resolve
-from engine.download import discard, download, repository_name, unfinished
 from engine.hub import Hub
 from engine.transfer import DownloadCancelled, Meter, Progress
 from tests.engine.hub_server import COMMIT, HubState, serve

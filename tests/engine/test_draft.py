@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.base import ModelUnsupported, Prompt, Sampling
+from engine.base import Prompt, Sampling
+from engine.errors import ModelUnsupported
 from engine.kv_cache import Slot
 from engine.local import LocalEngine
 from engine.speculation import Lookup, Worth

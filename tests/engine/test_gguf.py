@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.base import CheckpointBroken, CheckpointError, CheckpointMissing, ModelUnsupported
 from engine.chat_format import chat_format_for
 from engine.checkpoint import Checkpoint, open_checkpoint
+from engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, ModelUnsupported
 from engine.formats.ggml import KINDS, dequantize, regroup
 from engine.formats.gguf import read_gguf
 from engine.kv_cache import Slot

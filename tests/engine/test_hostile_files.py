@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from engine.base import CheckpointBroken, CheckpointError, CheckpointUnsafe, ModelUnsupported
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointBroken, CheckpointError, CheckpointUnsafe, ModelUnsupported
 from engine.opening import open_model
 from engine.tokenizer import load_tokenizer
 from tests.engine.adapter_files import write_adapter

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.base import ModelUnsupported
 from engine.chat_format import chat_format_for
 from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig, load_config
+from engine.errors import ModelUnsupported
 from engine.extension import extended
 from engine.infill import infill_ids
 from engine.llama import inverse_frequencies

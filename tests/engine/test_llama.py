@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.base import CheckpointBroken, CheckpointMissing
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointBroken, CheckpointMissing
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.quantize import Precision

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from engine import loading, matrices, quantize
-from engine.base import CheckpointMissing, DeviceOutOfMemory
 from engine.checkpoint import open_checkpoint
 from engine.config import parse_config
+from engine.errors import CheckpointMissing, DeviceOutOfMemory
 from engine.llama import Llama
 from engine.loading import choose_precision, first_layer_error, load_model
 from engine.shapes import shape

@@ -10,21 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from engine import matrices, weights
-from engine.base import (
+from engine.base import Chunk, Message, Prompt, Sampling
+from engine.checkpoint import open_checkpoint
+from engine.errors import (
     CheckpointBroken,
     CheckpointMissing,
-    Chunk,
     ContextFull,
     DeviceAbsent,
     DeviceOutOfMemory,
     EngineClosed,
-    Message,
     ModelUnsupported,
-    Prompt,
     PromptEmpty,
-    Sampling,
 )
-from engine.checkpoint import open_checkpoint
 from engine.kv_cache import Slot
 from engine.local import LocalEngine
 from engine.weights import load_llama

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.adapter import open_adapter
-from engine.base import CheckpointBroken, EngineClosed, ModelUnsupported, Prompt, Sampling
+from engine.base import Prompt, Sampling
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointBroken, EngineClosed, ModelUnsupported
 from engine.kv_cache import Slot
 from engine.loading import load_model
 from engine.local import LocalEngine

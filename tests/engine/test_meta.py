@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.base import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.checkpoint import open_checkpoint
 from engine.config import Rope
+from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.opening import open_model
 from tests.engine import tiny_tokenizers as tiny
 from tests.engine.answers import greedy_reply

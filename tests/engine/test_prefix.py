@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from engine.base import DeviceOutOfMemory
+from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import FIRST_BUCKET, CacheShape, Slot
 from engine.prefix import MIN_REUSED, PrefixCache, common_prefix
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.base import ContextFull, PromptEmpty
+from engine.errors import ContextFull, PromptEmpty
 from engine.reading import ReadingModel
 from tests.engine.checkpoints import make_checkpoint
 

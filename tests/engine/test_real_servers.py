@@ -23,8 +23,9 @@ from threading import Event
 
 import pytest
 
-from engine.base import Chunk, Message, Prompt, Sampling, ServerUnreachable
+from engine.base import Chunk, Message, Prompt, Sampling
 from engine.endpoint import Address
+from engine.errors import ServerUnreachable
 from engine.local import LocalEngine
 from engine.remote import RemoteEngine
 from storage.store import Store

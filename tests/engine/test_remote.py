@@ -9,19 +9,17 @@ from threading import Event, Thread
 
 import pytest
 
-from engine.base import (
+from engine.base import Chunk, Prompt, Sampling
+from engine.endpoint import Address, is_address, too_long
+from engine.errors import (
     CheckpointMissing,
-    Chunk,
     ContextFull,
     EngineClosed,
     ModelUnsupported,
-    Prompt,
     PromptEmpty,
-    Sampling,
     ServerRefused,
     ServerUnreachable,
 )
-from engine.endpoint import Address, is_address, too_long
 from engine.remote import RemoteEngine
 from tests.engine.openai_server import ServerState, serve
 

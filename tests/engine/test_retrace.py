@@ -6,7 +6,8 @@ from threading import Event
 
 import pytest
 
-from engine.base import Chunk, ContextFull, Message, Prompt, Retracing, Sampling
+from engine.base import Chunk, Message, Prompt, Retracing, Sampling
+from engine.errors import ContextFull
 from engine.local import LocalEngine
 from tests.engine.checkpoints import make_checkpoint
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.base import CheckpointBroken, Sampling
+from engine.base import Sampling
+from engine.errors import CheckpointBroken
 from engine.sampling import Sampler
 
 OPEN = Sampling(temperature=1.0, top_k=0, top_p=1.0, min_p=0.0)

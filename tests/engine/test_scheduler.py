@@ -12,17 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.base import (
-    CheckpointBroken,
-    Chunk,
-    DeviceOutOfMemory,
-    EngineError,
-    Sampling,
-)
+from engine.base import Chunk, Sampling
 from engine.checkpoint import open_checkpoint
 from engine.constraint import Constraints
 from engine.detokenize import Detokenizer
 from engine.draft import DraftModel
+from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.generate import ReplyStream, Row
 from engine.kv_cache import CacheShape, Slot
 from engine.llama import Llama

@@ -9,17 +9,8 @@ from threading import Event, Thread
 
 import pytest
 
-from engine.base import (
-    Chunk,
-    ContextFull,
-    DeviceOutOfMemory,
-    Engine,
-    EngineClosed,
-    Message,
-    Prompt,
-    PromptEmpty,
-    Sampling,
-)
+from engine.base import Chunk, Engine, Message, Prompt, Sampling
+from engine.errors import ContextFull, DeviceOutOfMemory, EngineClosed, PromptEmpty
 from engine.scripted import ScriptedEngine
 
 HELLO = Prompt(messages=[{"role": "user", "content": "Hello you"}])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.base import CheckpointBroken, CheckpointMissing, ModelUnsupported
+from engine.errors import CheckpointBroken, CheckpointMissing, ModelUnsupported
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.tokenizer_model import LLAMA3_PATTERN, read_ranks
 from engine.vocabulary import byte_level_alphabet, is_marker

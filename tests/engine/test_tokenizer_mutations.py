@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from engine.base import CheckpointError
+from engine.errors import CheckpointError
 from engine.tokenizer import load_tokenizer
 from tests.engine import tiny_tokenizers as tiny
 

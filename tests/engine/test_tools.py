@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.base import Message, Prompt, Tool, ToolsRefused
+from engine.base import Message, Prompt, Tool
 from engine.chat_format import chat_format_for
+from engine.errors import ToolsRefused
 from engine.local import LocalEngine
 from engine.tokenizer import load_tokenizer
 from engine.tool_format import tool_format_for

@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.base import CheckpointBroken, CheckpointUnsafe
 from engine.checkpoint import open_checkpoint
+from engine.errors import CheckpointBroken, CheckpointUnsafe
 from tests.engine.adapter_files import merge, write_adapter
 from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint, save_weights

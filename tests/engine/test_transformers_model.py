@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from engine.base import CheckpointUnsafe, ModelUnsupported
+from engine.errors import CheckpointUnsafe, ModelUnsupported
 from engine.kv_cache import Slot
 from engine.opening import open_model
 from engine.template import template_layout

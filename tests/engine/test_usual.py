@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from engine.base import CheckpointBroken, Sampling
+from engine.base import Sampling
+from engine.errors import CheckpointBroken
 from engine.usual import usual_sampling
 from tests.engine.tiny_tokenizers import write_json
 
