@@ -16,7 +16,7 @@ from torch import Tensor
 from engine.config import LlamaConfig
 from engine.errors import CheckpointBroken
 from engine.kv_cache import Kept
-from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm, Rotary
+from engine.llama import Attention, Block, FeedForward, Linear, Llama, Norm
 from engine.matrices import Dense, Matrix, make_matrix
 from engine.memory import give_back
 from engine.quantize import (
@@ -27,6 +27,7 @@ from engine.quantize import (
     activation_dtype,
     shape_of,
 )
+from engine.rotary import Rotary
 
 # A matrix as it is read: floats, int8 with scales, or 4-bit groups.
 Weight = Tensor | Scaled | Grouped

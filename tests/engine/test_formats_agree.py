@@ -13,7 +13,7 @@ import torch
 
 from engine.checkpoint import Checkpoint, open_checkpoint
 from engine.kv_cache import Slot
-from engine.llama import inverse_frequencies
+from engine.rotary import inverse_frequencies
 from engine.weights import load_llama
 from tests.engine.adapter_files import merge, write_adapter
 from tests.engine.checkpoints import make_checkpoint

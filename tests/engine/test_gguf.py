@@ -17,10 +17,11 @@ from engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, 
 from engine.formats.ggml import KINDS, dequantize, regroup
 from engine.formats.gguf import read_gguf
 from engine.kv_cache import Slot
-from engine.llama import Llama, inverse_frequencies
+from engine.llama import Llama
 from engine.loading import choose_precision
 from engine.local import LocalEngine
 from engine.quantize import Precision
+from engine.rotary import inverse_frequencies
 from engine.tokenizer import load_tokenizer
 from engine.weights import load_llama
 from tests.engine import tiny_tokenizers as tiny

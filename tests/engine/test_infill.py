@@ -11,7 +11,7 @@ from engine.config import LlamaConfig, load_config
 from engine.errors import ModelUnsupported
 from engine.extension import extended
 from engine.infill import infill_ids
-from engine.llama import inverse_frequencies
+from engine.rotary import inverse_frequencies
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.vocabulary import Vocabulary
 from tests.engine import tiny_tokenizers as tiny
