@@ -23,8 +23,9 @@ from engine.quantize import Precision
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
 from engine.shapes import SHAPES, shape
+from engine.tensors import Weights
 from engine.tuning import tune
-from engine.weights import Weights, load_llama
+from engine.weights import load_llama
 
 ROOM = 1 << 40  # bytes: no bound
 

@@ -16,8 +16,9 @@ from engine.checkpoint import open_checkpoint
 from engine.loading import attach_step
 from engine.quantize import Precision
 from engine.shapes import SHAPES, shape
+from engine.tensors import Weights
 from engine.tuning import tune
-from engine.weights import Weights, load_llama
+from engine.weights import load_llama
 
 Rates = tuple[float, float]  # tokens per second: reading, writing
 

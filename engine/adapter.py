@@ -22,6 +22,7 @@ from torch import Tensor
 from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.folder import StoredTensor, adapter_weights, has_pickled_weights
 from engine.json_values import read_json, short
+from engine.rotary import interleave
 
 CONFIG = "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -199,8 +200,6 @@ class Changed:
 
     def read(self) -> Tensor:
         """The merged matrix in float32."""
-        from engine.weights import interleave
-
         weight, delta = self.base.read(), self.change.delta()
         if weight.shape != delta.shape:
             raise CheckpointBroken(

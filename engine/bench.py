@@ -24,8 +24,9 @@ from engine.loading import attach_step, choose_precision
 from engine.pace import Pace, thread_choices
 from engine.quantize import Precision
 from engine.shapes import shape
+from engine.tensors import Weights
 from engine.tuning import tune
-from engine.weights import Weights, load_llama, tensor_shapes
+from engine.weights import load_llama, tensor_shapes
 
 Result = dict[str, str | int | float]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from engine.adapter import Adapter, Change
 from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.quantize import activation_dtype
-from engine.weights import interleave
+from engine.rotary import interleave
 
 if TYPE_CHECKING:
     from engine.llama import Block, Linear, Llama

@@ -22,7 +22,8 @@ from engine.device import free_bytes
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.quantize import Precision
-from engine.weights import Weights, read_by_layers
+from engine.tensors import Weights
+from engine.weights import read_by_layers
 
 log = logging.getLogger(__name__)
 

@@ -130,3 +130,9 @@ def rotate(x: Tensor, turns: Tensor) -> None:
     else:  # complex numbers come in float32 at least
         wide = torch.view_as_complex(x.float().view(pairs))
         x.copy_(torch.view_as_real(wide.mul_(turns)).flatten(-2))
+
+
+def interleave(weight: Tensor, num_heads: int) -> Tensor:
+    """Rows (heads · D, ...) from two halves per head to neighbouring pairs."""
+    halves = weight.view(num_heads, 2, -1, *weight.shape[1:])
+    return halves.transpose(1, 2).reshape(weight.shape)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from engine.weights import interleave
+from engine.rotary import interleave
 
 NAMES = {
     "self_attn.q_proj": "attn_q",

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from engine.weights import interleave
+from engine.rotary import interleave
 
 NAMES = {
     "self_attn.q_proj": "attention.wq",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from engine import matrices, weights
+from engine import matrices
 from engine.base import Chunk, Message, Prompt, Sampling
 from engine.checkpoint import open_checkpoint
 from engine.errors import (
@@ -246,7 +246,7 @@ def test_no_room_for_the_weights_is_a_sentence(
     def fail(*_arguments: object, **_options: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
 
-    monkeypatch.setattr(weights, "make_matrix", fail)
+    monkeypatch.setattr("engine.tensors.make_matrix", fail)
     with pytest.raises(DeviceOutOfMemory, match="choose a smaller model"):
         LocalEngine(folder, device="cpu")
 
