@@ -1,25 +1,61 @@
-"""How many keys and values are kept if nobody says otherwise, and what they can serve again."""
+"""How much is kept of keys and values if nobody says otherwise, and what they can serve again."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
 from engine.device import free_bytes
+from engine.disk_tier import DiskTier
 from engine.kv_cache import CacheShape
 from engine.opening import LoadedModel, Opened
 
 DISK_BYTES = 4 << 30
 _CACHED_CONTEXTS = 8
 _LEAST_CACHE_BYTES = 128 << 20
+_LEAST_CONTEXT = 256  # tokens: a conversation gets those, however little memory is free
 
 
-def usual_cache_bytes(shape: CacheShape, free: int) -> int:
-    """Some whole contexts on the device, within half of the `free` bytes there."""
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Bytes of keys and values on the device and moved off it; tokens of one conversation."""
+
+    device_bytes: int
+    memory_bytes: int
+    context_length: int
+
+
+def budget_for(
+    shape: CacheShape, device_bytes: int | None, memory_bytes: int | None, max_context: int | None
+) -> Budget:
+    """What to keep of a loaded model's keys and values; None: as much as is usual here."""
+    free = free_bytes(shape.device)
+    on_device = _usual_device_bytes(shape, free) if device_bytes is None else device_bytes
+    moved_off = _usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
+    fitting = max(_LEAST_CONTEXT, min(on_device, free) // shape.token_bytes)
+    return Budget(on_device, moved_off, min(shape.context_length, fitting, max_context or 1 << 62))
+
+
+def disk_tier(
+    folder: Path | None, num_bytes: int, opened: Opened, model: LoadedModel, extension: str
+) -> DiskTier | None:
+    """The keys and values under `folder`, as far as `model` can use them; None without a place."""
+    if folder is None or num_bytes <= 0:
+        return None
+    shape = model.cache_shape  # all that keys and values depend on besides the tokens:
+    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
+    return DiskTier(folder, "|".join(str(part) for part in parts), num_bytes)
+
+
+def _usual_device_bytes(shape: CacheShape, free: int) -> int:
+    """Some whole contexts, within half of the `free` bytes there."""
     whole = shape.token_bytes * shape.context_length
     return min(free // 2, max(_LEAST_CACHE_BYTES, _CACHED_CONTEXTS * whole))
 
 
-def usual_memory_bytes(shape: CacheShape) -> int:
+def _usual_memory_bytes(shape: CacheShape) -> int:
     """As many moved off a GPU, within a quarter of the free memory.
 
     On the CPU there is but one memory: nothing can be moved off it.
@@ -28,10 +64,3 @@ def usual_memory_bytes(shape: CacheShape) -> int:
         return 0
     free = free_bytes(torch.device("cpu")) // 4
     return min(free, _CACHED_CONTEXTS * shape.token_bytes * shape.context_length)
-
-
-def cache_identity(opened: Opened, model: LoadedModel, extension: str) -> str:
-    """All that keys and values depend on besides the tokens."""
-    shape = model.cache_shape
-    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
-    return "|".join(str(part) for part in parts)

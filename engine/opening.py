@@ -14,11 +14,13 @@ from typing import Protocol
 
 import torch
 
+from engine.base import EngineInfo
 from engine.chat_format import ChatFormat, chat_format_for, template_format
 from engine.checkpoint import Checkpoint, open_checkpoint
 from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.extension import extended
 from engine.kv_cache import Kept
+from engine.llama import Llama
 from engine.loading import load_model
 from engine.model import Model
 from engine.quality import QualityCheck
@@ -71,6 +73,22 @@ class Opened:
     tools: ToolFormat | None
     load: Load
     checkpoint: Checkpoint | None = None  # of a Llama
+
+    def info(self, model: LoadedModel, context_length: int, device: str) -> EngineInfo:
+        """What is known once it is loaded as `model`; `device` is a name to show."""
+        return EngineInfo(
+            model=self.name,
+            fingerprint=self.fingerprint,
+            architecture=self.architecture,
+            num_parameters=self.num_parameters,
+            context_length=context_length,
+            device=device,
+            precision=model.precision,
+            tools=self.tools.style if self.tools else "",
+            chat=self.format.chat,
+            kernels=model.kernels if isinstance(model, Llama) else "",
+            quality=str(model.quality or "") if isinstance(model, Llama) else "",
+        )
 
 
 def open_model(

@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from engine.adapter import is_adapter, open_adapter
-from engine.base import EngineInfo
-from engine.chat_format import ChatFormat
 from engine.checkpoint import base_of, text_of
 from engine.errors import CheckpointError, ModelUnsupported
 from engine.llama import Llama
 from engine.low_rank import attach, detach, is_switchable
 from engine.opening import LoadedModel, Opened, open_text
 from engine.scheduler import Scheduler
-from engine.tokenizer import Tokenizer
-from engine.tool_format import ToolFormat, tool_format_for
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """How one name answers. `adapter` is the fingerprint of what its rows compute with, or ""."""
-
-    tokenizer: Tokenizer
-    format: ChatFormat
-    info: EngineInfo
-    adapter: str = ""
-    tools: ToolFormat | None = None
+from engine.tool_format import tool_format_for
+from engine.view import View
 
 
 class Views:
@@ -94,7 +81,7 @@ class Views:
             tools=tools.style if tools else "",
             chat=form.chat,
         )
-        return View(tokenizer, form, info, adapter.fingerprint, tools)
+        return View(tokenizer, form, tools, info, self._plain.vocab_size, adapter.fingerprint)
 
     def close(self, view: View) -> bool:
         """Close one of the open ones → whether it was the last. Blocks for a step.

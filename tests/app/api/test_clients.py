@@ -299,8 +299,8 @@ def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, pyth
         row = sample["doc"]
         for choice, (given, _) in zip(row["choices"], sample["filtered_resps"], strict=True):
             # The harness puts a space between, and no control token in front.
-            ids = engine._tokenizer.encode(f"{row['question']} {choice}")
-            head = len(engine._tokenizer.encode(row["question"]))
+            ids = engine._view.tokenizer.encode(f"{row['question']} {choice}")
+            head = len(engine._view.tokenizer.encode(row["question"]))
             own = sum(engine.score(ids).logprobs[head:])
             assert float(given) == pytest.approx(own, abs=0.05), (row, choice, sample)
     services.close()
