@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.admission import Line
 from engine.base import CacheSizes, FinishReason
-from engine.device import is_out_of_memory
+from engine.device import is_out_of_memory, translated
 from engine.errors import DeviceOutOfMemory, EngineError
 from engine.generate import Row
 from engine.guessing import Guessing
@@ -29,13 +29,7 @@ log = logging.getLogger(__name__)
 
 Part = tuple[Row, list[int]]  # a row that writes, and the guesses that are read with its token
 
-_WARM_UP_SECONDS = 1.0
 _TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
-
-NO_ROOM = (
-    "The device ran out of memory in the middle of an answer: close other programs or "
-    "conversations, or choose a smaller model or precision."
-)
 
 
 class Batch:
@@ -86,18 +80,18 @@ class Batch:
                 self._write(writers)
         except Exception as error:
             log.exception("a step failed")
-            self._fail(list(self._rows), _translated(error))
+            self._fail(list(self._rows), translated(error))
 
     def warm_up(self) -> None:
         """Find the number of threads to begin with, by some decode steps that nobody sees."""
         slot = Slot(self._model.cache_shape)
         self._model.make_room(slot, 2)
-        until = time.perf_counter() + _WARM_UP_SECONDS
-        while not self._paces.writing.settled and time.perf_counter() < until:
-            with self._paces.timed(self._paces.writing):
-                self._model.forward([0], [(slot, 1)])
+
+        def step() -> None:
+            self._model.forward([0], [(slot, 1)])
             slot.trim(1)
-        self._paces.reading.begin_with(self._paces.writing.threads)
+
+        self._paces.warm_up(step)
 
     def sizes(self) -> CacheSizes:
         """What keys and values take now, those of a draft model included."""
@@ -144,7 +138,7 @@ class Batch:
                 row.start(*self._tiers.take(row.scope, row.tokens, self._slots(), row.adapter))
                 self._rows.append(row)
             except Exception as error:
-                row.fail(_translated(error))
+                row.fail(translated(error))
 
     # 2. one chunk of one prompt
 
@@ -263,7 +257,7 @@ class Batch:
                     raise
                 if last_try or not (self._tiers.give_up() or self._guessing.give_up()):
                     longest = max(rows, key=lambda row: len(row.tokens))
-                    self._fail([longest], DeviceOutOfMemory(NO_ROOM))
+                    self._fail([longest], translated(error))
                     return None
         return None
 
@@ -293,14 +287,3 @@ class Batch:
 
 def _num_tokens(parts: Sequence[Part]) -> int:
     return sum(1 + len(draft) for _, draft in parts)
-
-
-def _translated(error: Exception) -> EngineError:
-    if isinstance(error, EngineError):
-        return error
-    if is_out_of_memory(error):
-        return DeviceOutOfMemory(NO_ROOM)
-    return EngineError(
-        "The engine met an error of its own while computing this answer; the log says where. "
-        "Send the prompt again."
-    )

@@ -1,4 +1,4 @@
-"""Which device computes, with how many threads, and how much memory it has.
+"""Which device computes, with how many threads, how much memory it has, what its failures mean.
 
 `auto` means CUDA, then Apple's MPS, then the CPU. Nothing here holds state: a device that is chosen
 but absent is an error with the choices that are left.
@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from engine.errors import DeviceAbsent
+from engine.errors import DeviceAbsent, DeviceOutOfMemory, EngineError
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 
@@ -109,4 +109,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error)
     return isinstance(error, RuntimeError) and (
         "not enough memory" in text or "can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def translated(error: Exception) -> EngineError:
+    """What the failure of a step means in our words."""
+    if isinstance(error, EngineError):
+        return error
+    if is_out_of_memory(error):
+        return DeviceOutOfMemory(
+            "The device ran out of memory in the middle of an answer: close other programs or "
+            "conversations, or choose a smaller model or precision."
+        )
+    return EngineError(
+        "The engine met an error of its own while computing this answer; the log says where. "
+        "Send the prompt again."
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -25,6 +25,7 @@ _SLOW_SECONDS = 0.3
 # A choice that was this many times slower than the best is tried in every eighth trial only.
 _HOPELESS = 2.5
 _SKIPPED_TRIALS = 8
+_WARM_UP_SECONDS = 1.0
 
 
 def thread_choices(most: int) -> tuple[int, ...]:
@@ -105,6 +106,14 @@ class Paces:
         """Take the usual number on this thread."""
         if self._first:
             torch.set_num_threads(self._first)
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        """Find the number of threads to begin with, by decode steps that nobody sees."""
+        until = time.perf_counter() + _WARM_UP_SECONDS
+        while not self.writing.settled and time.perf_counter() < until:
+            with self.timed(self.writing):
+                step()
+        self.reading.begin_with(self.writing.threads)
 
     @contextmanager
     def timed(self, pace: Pace | None, num_tokens: int = 1) -> Iterator[None]:
