@@ -15,7 +15,7 @@ from app.passwords import PasswordRefused, Passwords
 from app.routes import INVITATION
 from app.share import Share
 from storage.clock import now
-from storage.people import InvitedRole
+from storage.invitations import InvitedRole
 from storage.records import OWNER_ID
 from storage.store import Store
 

@@ -6,20 +6,20 @@ are kept as their SHA-256 alone, passwords as the hash that the caller made.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from storage import accounts, audit, conversations
+from storage import accounts, api_keys, audit, conversations, invitations
+from storage.api_keys import ApiKey
 from storage.clock import now
 from storage.connection import Database, Readers
+from storage.invitations import Invitation, InvitedRole
 from storage.records import OWNER_ID, Conflict, NotFound, User
 from storage.text import well_formed
 from storage.writer import Writer
 
 T = TypeVar("T")
-InvitedRole = Literal["user", "guest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,6 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
-class Invitation:
-    """A link that still lets `num_left` people in. `id` is the digest of its token, in hex."""
-
-    id: str
-    role: InvitedRole
-    note: str
-    num_left: int
-    created_at: int
-    expires_at: int
-
-
-@dataclass(frozen=True, slots=True)
 class SessionView:
     """A signed-in browser. `id` is the digest of its token, in hex."""
 
@@ -58,19 +46,6 @@ class SessionView:
     seen_at: int
     expires_at: int
     agent: str
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """A key of the API, without the key."""
-
-    id: int
-    user_id: int
-    name: str
-    hint: str
-    scopes: tuple[str, ...]
-    created_at: int
-    used_at: int | None
 
 
 class People:
@@ -174,17 +149,12 @@ class People:
         self, token_sha256: bytes, *, role: InvitedRole, note: str, uses: int, expires_at: int
     ) -> None:
         """Keep an invitation."""
-        self._call(lambda db: _invite(db, token_sha256, role, note, uses, expires_at))
+        self._call(lambda db: invitations.invite(db, token_sha256, role, note, uses, expires_at))
 
     def invitations(self) -> list[Invitation]:
         """Those that still let somebody in, newest first."""
         with self._readers.snapshot() as db:
-            rows = db.execute(
-                "SELECT lower(hex(token_sha256)), role, note, num_left, created_at, expires_at "
-                "FROM invitation WHERE num_left > 0 AND expires_at > ? ORDER BY created_at DESC",
-                (now(),),
-            ).fetchall()
-        return [Invitation(*row) for row in rows]
+            return invitations.usable(db)
 
     def invitation(self, token_sha256: bytes) -> Invitation | None:
         """The invitation of a token, if it still lets somebody in."""
@@ -193,13 +163,11 @@ class People:
 
     def accept(self, token_sha256: bytes, name: str, password_hash: str | None) -> User:
         """Make the account that an invitation allows, using it up by one."""
-        return self._call(lambda db: _accept(db, token_sha256, name, password_hash))
+        return self._call(lambda db: invitations.accept(db, token_sha256, name, password_hash))
 
     def withdraw(self, token_sha256: bytes) -> None:
         """End an invitation."""
-        self._call(
-            lambda db: db.execute("DELETE FROM invitation WHERE token_sha256 = ?", (token_sha256,))
-        )
+        self._call(lambda db: invitations.withdraw(db, token_sha256))
 
     # Browsers
 
@@ -232,44 +200,25 @@ class People:
         self, user_id: int, *, key_sha256: bytes, name: str, hint: str, scopes: Sequence[str]
     ) -> int:
         """Keep a key of the API; its id."""
-        return self._call(lambda db: _add_key(db, user_id, key_sha256, name, hint, scopes))
+        return self._call(lambda db: api_keys.add(db, user_id, key_sha256, name, hint, scopes))
 
     def keys(self, user_id: int) -> list[ApiKey]:
         """The keys of an account, oldest first."""
         with self._readers.snapshot() as db:
-            rows = db.execute(
-                f"SELECT {_KEY_COLUMNS} FROM api_key WHERE user_id = ? ORDER BY id", (user_id,)
-            ).fetchall()
-        return [_key(row) for row in rows]
+            return api_keys.of_user(db, user_id)
 
     def find_key(self, key_sha256: bytes) -> ApiKey | None:
         """The key with that digest, if its account is not disabled."""
         with self._readers.snapshot() as db:
-            row = db.execute(
-                f"SELECT {_KEY_COLUMNS} FROM api_key WHERE key_sha256 = ? AND user_id IN "
-                "(SELECT id FROM user WHERE disabled_at IS NULL)",
-                (key_sha256,),
-            ).fetchone()
-        return None if row is None else _key(row)
+            return api_keys.find(db, key_sha256)
 
     def mark_used(self, key_id: int) -> None:
         """Note that a key is in use."""
-        self._call(
-            lambda db: db.execute("UPDATE api_key SET used_at = ? WHERE id = ?", (now(), key_id))
-        )
+        self._call(lambda db: api_keys.mark_used(db, key_id))
 
     def revoke_key(self, user_id: int, key_id: int) -> None:
         """End a key of this account."""
-
-        def revoke(db: Database) -> None:
-            found = db.execute(
-                "DELETE FROM api_key WHERE id = ? AND user_id = ? RETURNING id", (key_id, user_id)
-            ).fetchall()
-            if not found:
-                raise NotFound("There is no such key.")
-            audit.record(db, user_id, "key_revoke", str(key_id), "")
-
-        self._call(revoke)
+        self._call(lambda db: api_keys.revoke(db, user_id, key_id))
 
     def _call(self, change: Callable[[Database], T]) -> T:
         assert self._write is not None, "this store was opened for reading only"
@@ -277,7 +226,6 @@ class People:
 
 
 _PERSON = tuple(Person.__dataclass_fields__)
-_KEY_COLUMNS = "id, user_id, name, hint, scopes, created_at, used_at"
 _DAY_TOKENS = (
     "coalesce((SELECT num_prompt + num_new FROM usage_day "
     "WHERE user_id = u.id AND day = date('now')), 0)"
@@ -339,54 +287,3 @@ def _remove(db: Database, user_id: int) -> None:
     if not found:
         raise NotFound("There is no such user.")
     audit.record(db, None, "user_remove", str(user_id), "")
-
-
-def _invite(
-    db: Database, token_sha256: bytes, role: InvitedRole, note: str, uses: int, expires_at: int
-) -> None:
-    db.execute("DELETE FROM invitation WHERE expires_at <= ? OR num_left = 0", (now(),))
-    db.execute(
-        "INSERT INTO invitation VALUES (?, ?, ?, ?, ?, ?)",
-        (token_sha256, role, well_formed(note)[:80], uses, now(), expires_at),
-    )
-    audit.record(db, OWNER_ID, "invite", role, str(uses))
-
-
-def _accept(db: Database, token_sha256: bytes, name: str, password_hash: str | None) -> User:
-    row = db.execute(
-        "UPDATE invitation SET num_left = num_left - 1 "
-        "WHERE token_sha256 = ? AND num_left > 0 AND expires_at > ? RETURNING role",
-        (token_sha256, now()),
-    ).fetchone()
-    if row is None:
-        raise NotFound("This invitation was used up, withdrawn, or is too old.")
-    role = row[0]
-    if role == "user" and password_hash is None:
-        raise Conflict("An account needs a password.")
-    name = well_formed(name)
-    if db.execute("SELECT 1 FROM user WHERE name = ?", (name,)).fetchone():
-        raise Conflict("That name is taken.")
-    made = db.execute(
-        "INSERT INTO user (name, role, password_hash, created_at) VALUES (?, ?, ?, ?) RETURNING id",
-        (name, role, password_hash if role == "user" else None, now()),
-    ).fetchone()
-    audit.record(db, None, "user_new", str(made[0]), role)
-    return User(int(made[0]), name, role)
-
-
-def _add_key(
-    db: Database, user_id: int, key_sha256: bytes, name: str, hint: str, scopes: Sequence[str]
-) -> int:
-    accounts.user(db, user_id)
-    row = db.execute(
-        "INSERT INTO api_key (user_id, name, hint, scopes, key_sha256, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        (user_id, well_formed(name)[:80], hint, json.dumps(list(scopes)), key_sha256, now()),
-    ).fetchone()
-    audit.record(db, user_id, "key_new", str(row[0]), " ".join(scopes))
-    return int(row[0])
-
-
-def _key(row: tuple[object, ...]) -> ApiKey:
-    values = dict(zip(_KEY_COLUMNS.split(", "), row, strict=True))
-    return ApiKey(**{**values, "scopes": tuple(json.loads(str(values["scopes"])))})  # type: ignore[arg-type]  # columns as typed in TABLES

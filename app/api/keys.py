@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 
 from app.accounts import digest
-from storage.people import ApiKey, People
+from storage.api_keys import ApiKey
+from storage.people import People
 
 PREFIX = "corral-"
 SCOPES = ("chat", "completions", "models", "moderations")
