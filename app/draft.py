@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from threading import Event
 
 from app.task import Task
-from engine.base import EngineInfo, Statistics
+from engine.base import EngineInfo, Sampling, Statistics
 from safety.gate import Check
 from storage.records import Generation, Status
 
@@ -39,19 +39,16 @@ def status_of(draft: Draft, closing: Event) -> Status:
     return "done"
 
 
-def generation(
-    task: Task, draft: Draft, info: EngineInfo | None, error_code: str
-) -> Generation | None:
-    """What the run was and cost; None if the engine was never asked."""
-    if info is None:
-        return None
-    cost = draft.statistics or Statistics(0, 0, len(draft.ids), 0.0, 0.0, 0.0, seed=0)
+def run_of(
+    info: EngineInfo, sampling: Sampling, cost: Statistics, finish_reason: str
+) -> Generation:
+    """One run of the engine as it is kept: what wrote, how it was asked to, what it cost."""
     return Generation(
         model=info.model,
         fingerprint=info.fingerprint,
         device=info.device,
         precision=info.precision,
-        sampling=asdict(task.sampling),
+        sampling=asdict(sampling),
         seed=cost.seed,
         num_prompt=cost.num_prompt,
         num_reused=cost.num_reused,
@@ -60,7 +57,19 @@ def generation(
         first_token_seconds=cost.first_token_seconds,
         total_seconds=cost.total_seconds,
         tokens_per_second=cost.tokens_per_second,
-        finish_reason="cut" if draft.blocked else draft.finish_reason,
+        finish_reason=finish_reason,
+    )
+
+
+def generation(
+    task: Task, draft: Draft, info: EngineInfo | None, error_code: str
+) -> Generation | None:
+    """What the run was and cost; None if the engine was never asked."""
+    if info is None:
+        return None
+    cost = draft.statistics or Statistics(0, 0, len(draft.ids), 0.0, 0.0, 0.0, seed=0)
+    return replace(
+        run_of(info, task.sampling, cost, "cut" if draft.blocked else draft.finish_reason),
         error_code=error_code,
         from_char=len(draft.kept) + len(task.begun.text if task.begun else ""),
         num_left_out=draft.num_left_out,

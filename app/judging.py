@@ -19,7 +19,9 @@ from storage.store import Store
 log = logging.getLogger("corral.judging")
 
 
-def recorded(stage: Stage, decision: Decision, policy: Policy, upto_char: int = 0) -> VerdictRecord:
+def recorded(
+    stage: Stage, decision: Decision, policy_version: str, upto_char: int
+) -> VerdictRecord:
     """A decision as it is kept with its message."""
     verdict = decision.verdict or Verdict(decision.score)
     return VerdictRecord(
@@ -31,7 +33,7 @@ def recorded(stage: Stage, decision: Decision, policy: Policy, upto_char: int = 
         category=decision.category,
         threshold=decision.threshold,
         scores=dict(verdict.scores),
-        policy_version=policy.version,
+        policy_version=policy_version,
         reason=verdict.failed,
         upto_char=upto_char,
         seconds=verdict.seconds,
@@ -73,7 +75,7 @@ def judged_prompt(
     if (documents := judge_documents(text)) is not None:
         decisions.append(("document", policy.decide(documents, "prompt")))
     for stage, one in decisions:
-        record = recorded(stage, one, policy, len(text))
+        record = recorded(stage, one, policy.version, len(text))
         outcome: Outcome | None = "overridden" if override and not one.blocks else None
         event = event_of(message_id, record, one, store.digest(text), outcome)
         store.add_verdict(message_id, record, event)
@@ -97,14 +99,15 @@ def judged_reply(
     records, events = [], []
     for number, check in enumerate(checks, start=1):
         last = number == len(checks)
-        record = recorded("final" if last else "partial", check.decision, policy, check.upto_char)
+        stage: Stage = "final" if last else "partial"
+        record = recorded(stage, check.decision, policy.version, check.upto_char)
         records.append(record)
         if last or check.decision.action != "allow":
             outcome: Outcome | None = "overridden" if override and record.action == "warn" else None
             digest = store.digest(text[: check.upto_char])
             events.append(event_of(message_id, record, check.decision, digest, outcome))
     if (code := code_decision(text, policy, look)) is not None:
-        record = recorded("code", code, policy, len(text))
+        record = recorded("code", code, policy.version, len(text))
         records.insert(0, record)  # the final verdict stays the last word
         events.append(event_of(message_id, record, code, store.digest(text), "shown"))
     return records, events

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
@@ -61,6 +61,26 @@ def build(services: Services, mount: Mount | None = None) -> Site:
     entrance = Entrance(accounts, strings, files, settings.port, services.end_guests)
     signin = SignIn(accounts, services.store, strings, files, settings.port)
     keys = Keys(services.store.people)
+    app = _routed(
+        strings, entrance.router(), signin.router(), Api(services, strings).router(), files.router()
+    )
+    gateway = Gateway(
+        (mount or _page_mount())(app, services),
+        accounts,
+        port=settings.port,
+        strings=strings,
+        entrance=strings.each(entrance.page),
+        signin=strings.each(lambda: signin.page("signin")),
+        keys=keys,
+        hosts=settings.hosts,
+    )
+    services.doors = _doors(services, gateway, signin, keys)
+    gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
+    return Site(gateway, entrance, services.doors)
+
+
+def _routed(strings: Strings, *routers: APIRouter) -> FastAPI:
+    """An app with these routes and none of FastAPI's own."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     # With a policy of the parent's, Gradio's own middleware, which echoes origins, stands down.
     app.add_middleware(CORSMiddleware, allow_origins=[])
@@ -70,45 +90,40 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         return JSONResponse({"detail": strings.say("gateway.binding"), "code": "binding"}, 400)
 
     app.add_exception_handler(RequestValidationError, invalid)
-    app.include_router(entrance.router())
-    app.include_router(signin.router())
-    app.include_router(Api(services, strings).router())
-    app.include_router(files.router())
-    if mount is None:
-        skip_stub_files()
-        skip_matplotlib()
-        from app.page.mount import mount as mount_page
+    for router in routers:
+        app.include_router(router)
+    return app
 
-        mount = mount_page
-    app = mount(app, services)
-    gateway = Gateway(
-        app,
-        accounts,
-        port=settings.port,
-        strings=strings,
-        entrance=strings.each(entrance.page),
-        signin=strings.each(lambda: signin.page("signin")),
-        keys=keys,
-        hosts=settings.hosts,
-    )
+
+def _page_mount() -> Mount:
+    """What puts the Gradio page in; imports Gradio."""
+    skip_stub_files()
+    skip_matplotlib()
+    from app.page.mount import mount
+
+    return mount
+
+
+def _doors(services: Services, gateway: Gateway, signin: SignIn, keys: Keys) -> Doors:
+    settings, store = services.settings, services.store
     visitors, hosts = gateway.visitors, gateway.hosts
-    doors = Doors(
-        store=services.store,
+    return Doors(
+        store=store,
         port=settings.port,
         forget=services.forget,
-        accounts=accounts,
+        accounts=signin.accounts,
         passwords=signin.passwords,
         guesses=signin.guesses,
         keys=keys,
         gateway=gateway,
         share=Share(
-            services.store,
+            store,
             hosts,
             visitors,
             lambda: GradioTunnel(settings.share_server, settings.share_certificate),
         ),
         lan=Lan(
-            services.store,
+            store,
             hosts,
             visitors,
             gateway,
@@ -116,6 +131,3 @@ def build(services: Services, mount: Mount | None = None) -> Site:
             key=settings.certificate_key,
         ),
     )
-    services.doors = doors
-    gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
-    return Site(gateway, entrance, doors)

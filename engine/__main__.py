@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -61,69 +61,19 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    """All commands; the `--help` of each ends with examples to copy."""
     parser = _Parser(prog="python -m engine", description="Run a model by hand.")
     words = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def word(name: str, help_line: str, *examples: str) -> _Parser:
-        """A command whose own `--help` ends with examples to copy."""
+    for name, help_line, add_options, examples in _COMMANDS:
         lines = [f"  python -m engine {name} {example}".rstrip() for example in examples]
-        added: _Parser = words.add_parser(
+        command = words.add_parser(
             name,
             help=help_line,
             description=f"{help_line[:1].upper()}{help_line[1:]}.",
             epilog="\n".join(("examples:", *lines)),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        return added
-
-    _add_generate(
-        word(
-            "generate",
-            "write a reply on stdout",
-            '--prompt "Hello!"',
-            "--messages chat.json --greedy --max-new-tokens 100",
-            '--model FILE.gguf --precision int8 --prompt "Hello!"',
-        )
-    )
-    _add_score(
-        word("score", "bits per byte of the replies in files", "replies.jsonl --model FOLDER")
-    )
-    _add_bench(
-        word(
-            "bench",
-            "measure prefill and decode on this machine",
-            "--precision int8",
-            "--shape llama-3.2-1b --precision int4 --json",
-        )
-    )
-    _add_inspect(
-        word(
-            "inspect",
-            "what a model is, and what of it fits here",
-            "--model FOLDER",
-            "--shape llama-3.1-8b",
-            "--known",
-        )
-    )
-    _add_fit(
-        word(
-            "fit",
-            "what a model will take, before it is loaded",
-            "--shape llama-3.2-1b --precision int8 --context 8192",
-            "--model FILE.gguf --users 4",
-        )
-    )
-    _add_models(word("models", "models that are here, known ones, and what of them fits", ""))
-    _add_download(
-        word(
-            "download",
-            "fetch a model from the model hub, or go on with it",
-            "smollm2-1.7b-instruct",
-            "llama-3.2-1b-instruct --token-file token.txt",
-            "owner/name",
-            "owner/name:Q4_K_M",
-        )
-    )
+        add_options(command)
     return parser
 
 
@@ -222,6 +172,66 @@ def _add_download(parser: argparse.ArgumentParser) -> None:
     add("--endpoint", metavar="URL", help="another hub than huggingface.co")
     add("--json", action="store_true", help="progress as lines of JSON on stderr")
     parser.set_defaults(run=catalog_commands.download)
+
+
+_COMMANDS: tuple[
+    tuple[str, str, Callable[[argparse.ArgumentParser], None], tuple[str, ...]], ...
+] = (
+    (
+        "generate",
+        "write a reply on stdout",
+        _add_generate,
+        (
+            '--prompt "Hello!"',
+            "--messages chat.json --greedy --max-new-tokens 100",
+            '--model FILE.gguf --precision int8 --prompt "Hello!"',
+        ),
+    ),
+    (
+        "score",
+        "bits per byte of the replies in files",
+        _add_score,
+        ("replies.jsonl --model FOLDER",),
+    ),
+    (
+        "bench",
+        "measure prefill and decode on this machine",
+        _add_bench,
+        ("--precision int8", "--shape llama-3.2-1b --precision int4 --json"),
+    ),
+    (
+        "inspect",
+        "what a model is, and what of it fits here",
+        _add_inspect,
+        ("--model FOLDER", "--shape llama-3.1-8b", "--known"),
+    ),
+    (
+        "fit",
+        "what a model will take, before it is loaded",
+        _add_fit,
+        (
+            "--shape llama-3.2-1b --precision int8 --context 8192",
+            "--model FILE.gguf --users 4",
+        ),
+    ),
+    (
+        "models",
+        "models that are here, known ones, and what of them fits",
+        _add_models,
+        ("",),
+    ),
+    (
+        "download",
+        "fetch a model from the model hub, or go on with it",
+        _add_download,
+        (
+            "smollm2-1.7b-instruct",
+            "llama-3.2-1b-instruct --token-file token.txt",
+            "owner/name",
+            "owner/name:Q4_K_M",
+        ),
+    ),
+)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ SETTINGS, FILES = "settings", "file map"
 MAX_TREE_BYTES = 60 * 2**20
 MAX_FILE_BYTES = 20 * 2**20
 MAPPED = ("app", "engine", "safety", "storage", "launch", "training", "benchmarks", "docs")
-TEXT = set(".py .sql .md .toml .txt .json .js .css .html .sh .command .bat".split())
+SOURCE = {".py", ".sql", ".js", ".css", ".html", ".sh", ".command", ".bat"}
+TEXT = SOURCE | {".md", ".toml", ".txt", ".json"}
 
 
 def text_of(name: str) -> str:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict
 
 from app.api.answering import Piece
-from engine.base import EngineInfo, Message, Sampling
-from safety.base import Verdict
-from storage.records import Generation, Status, Turn, VerdictRecord
+from app.draft import run_of
+from app.judging import recorded
+from engine.base import EngineInfo, Message, Sampling, Statistics
+from storage.records import Status, Turn, VerdictRecord
 from storage.store import Store
 
 
@@ -69,39 +69,13 @@ def _finish(
     store.append(reply_id, text)
     verdicts = []
     if (decision := piece.decision) is not None:
-        verdict = decision.verdict or Verdict(decision.score)
-        verdicts.append(
-            VerdictRecord(
-                stage="final",
-                guard=verdict.guard,
-                guard_version=verdict.version,
-                action=decision.action,
-                score=decision.score,
-                category=decision.category,
-                threshold=decision.threshold,
-                scores=dict(verdict.scores),
-                policy_version=decision.policy_version,
-                reason=verdict.failed,
-                upto_char=len(text),
-                seconds=verdict.seconds,
-            )
-        )
-    generation = Generation(
-        model=info.model,
-        fingerprint=info.fingerprint,
-        device=info.device,
-        precision=info.precision,
-        sampling=asdict(sampling),
-        seed=piece.seed,
-        num_prompt=0,  # counted already, as every call is
-        num_new=0,
-        num_reused=0,
-        queue_seconds=0.0,
-        first_token_seconds=0.0,
-        total_seconds=0.0,
-        tokens_per_second=0.0,
-        finish_reason=piece.finish,
+        verdicts.append(recorded("final", decision, decision.policy_version, len(text)))
+    # No tokens: they are counted already, as those of every call are.
+    cost = Statistics(0, 0, 0, 0.0, 0.0, 0.0, seed=piece.seed)
+    status: Status = "cut" if piece.finish == "content_filter" else "done"
+    store.finish_reply(
+        reply_id,
+        status=status,
+        generation=run_of(info, sampling, cost, piece.finish),
+        verdicts=verdicts,
     )
-    blocked = piece.finish == "content_filter"
-    status: Status = "cut" if blocked else "done"
-    store.finish_reply(reply_id, status=status, generation=generation, verdicts=verdicts)

@@ -76,7 +76,7 @@ class BranchesPanel:
         prompt = store.message(user_id, key, reply.parent_id or 0)
         policy = self._services.policy(user_id)
         decision = policy.decide(guard.judge(prompt.content, text), "reply")
-        verdict = recorded("final", decision, policy, len(text))
+        verdict = recorded("final", decision, policy.version, len(text))
         if decision.blocks:
             told = explain_verdict(verdict, self._templates.strings)
             return {"said": f"{told.title}. {told.text}", "tone": "error"}
