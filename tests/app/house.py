@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+
+from fastapi import FastAPI
 
 from app.accounts import cookie_name, digest
 from app.parts import Part
+from app.rates import Rates
 from app.services import Services
 from app.settings import Settings
-from app.site import Site
+from app.site import Site, build
 from engine.base import Engine
 from safety.base import Guard
 from tests.app.asgi import ask, same_origin
@@ -26,6 +30,23 @@ def make_services(
     services.guard = Part("guard", lambda: judge)
     services.start()
     return services
+
+
+def no_page(app: FastAPI, services: Services) -> FastAPI:
+    """In place of the Gradio page: nothing."""
+    return app
+
+
+def whole_site(services: Services, *, api: bool = False) -> Site:
+    """The app with its Gradio page, and without a limit on how often it may be asked."""
+
+    async def in_a_loop() -> Site:
+        return build(services)  # outside of one, Gradio makes loops that it never closes
+
+    site = asyncio.run(in_a_loop())
+    site.app.rates = Rates(burst=1e9)  # tests ask more than any page
+    site.app.api_on = api
+    return site
 
 
 def sign_in(services: Services, user_id: int, token: str, *, secure: bool = False) -> str:

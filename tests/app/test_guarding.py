@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -21,13 +20,6 @@ from storage.records import OWNER_ID
 from storage.store import Store
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.engine.checkpoints import make_checkpoint
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path / "data")
-    yield store
-    store.close()
 
 
 def guarding(store: Store, load: Any) -> Guarding:

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,13 +65,6 @@ def open_webui() -> dict[str, Any]:
 
 def parsed(*rows: Any) -> list[Found]:
     return list(read(json.dumps(list(rows)).encode()))
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Any:
-    store = Store.open(tmp_path)
-    yield store
-    store.close()
 
 
 def entered(store: Store, found: Found) -> list[tuple[str, str, int]]:

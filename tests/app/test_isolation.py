@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import json
 import random
@@ -14,12 +13,11 @@ import pytest
 
 from app import routes
 from app.accounts import digest
-from app.rates import Rates
 from app.services import Services
-from app.site import Site, build
+from app.site import Site
 from storage.records import OWNER_ID
 from tests.app.asgi import ask, same_origin
-from tests.app.house import make_services, sign_in
+from tests.app.house import make_services, sign_in, whole_site
 from tests.app.panel_events import fire, make_panels
 from tests.app.test_mounted import METHODS, all_routes, example
 from tests.storage import make
@@ -49,13 +47,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def site(services: Services) -> Site:
-    async def in_a_loop() -> Site:
-        return build(services)
-
-    site = asyncio.run(in_a_loop())
-    site.app.rates = Rates(burst=1e9)
-    site.app.api_on = True
-    return site
+    return whole_site(services, api=True)
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from app.api.keys import Keys
-from app.rates import Rates
 from app.services import Services
-from app.site import Site, build
+from app.site import Site
 from storage.records import OWNER_ID
 from tests.app.asgi import ask_async, same_origin
-from tests.app.house import make_services, sign_in
+from tests.app.house import make_services, sign_in, whole_site
 
 PATHS = (
     "/gradio_api/queue/join", "/gradio_api/component_server", "/gradio_api/cancel",
@@ -112,13 +111,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def site(services: Services) -> Site:
-    async def in_a_loop() -> Site:
-        return build(services)
-
-    site = asyncio.run(in_a_loop())
-    site.app.rates = Rates(burst=1e9)
-    site.app.api_on = True
-    return site
+    return whole_site(services, api=True)
 
 
 def send_all(services: Services, site: Site, per_kind: int) -> int:

@@ -28,13 +28,6 @@ from tests.engine.checkpoints import make_checkpoint
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store.open(tmp_path / "data")
-    yield opened
-    opened.close()
-
-
 def test_the_peak_is_the_highest_moment_not_the_last() -> None:
     held = [100]
     looked = Event()

@@ -109,11 +109,6 @@ def services(garage: Garage, tmp_path: Path) -> Iterator[Services]:
     running.close()
 
 
-@pytest.fixture
-def panels(services: Services) -> Panels:
-    return make_panels(services)
-
-
 def make_model(data: Path, name: str, **changes: object) -> None:
     folder = data / "models" / name
     folder.mkdir(parents=True)

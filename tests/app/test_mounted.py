@@ -19,12 +19,11 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 
 from app import routes
-from app.rates import Rates
 from app.reply import PAGE_POLICY
 from app.services import Services
-from app.site import Site, build
+from app.site import Site
 from tests.app.asgi import Answer, ask, ask_async, same_origin
-from tests.app.house import make_services, sign_in
+from tests.app.house import make_services, sign_in, whole_site
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
@@ -70,12 +69,7 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
 
 @pytest.fixture(scope="module")
 def site(services: Services) -> Site:
-    async def in_a_loop() -> Site:
-        return build(services)  # outside of one, Gradio makes loops that it never closes
-
-    site = asyncio.run(in_a_loop())
-    site.app.rates = Rates(burst=1e9)  # these tests ask more than any page
-    return site
+    return whole_site(services)
 
 
 @pytest.fixture(scope="module")

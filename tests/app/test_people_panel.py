@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 
 from app.accounts import digest
 from app.page.panels import Panels
@@ -19,29 +16,11 @@ from app.services import Services
 from app.site import Site, build
 from app.strings import Strings
 from storage.records import OWNER_ID
-from tests.app.house import make_services, sign_in
+from tests.app.house import no_page, sign_in
 from tests.app.panel_events import fire, make_panels
-from tests.app.test_share import PaperTunnel, share_of
+from tests.app.paper_tunnel import PaperTunnel, share_of
 
 PASSWORD = "four words in a row"
-
-
-def plain(app: FastAPI, services: Services) -> FastAPI:
-    return app
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    found = make_services(tmp_path / "data")
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def site(services: Services) -> Iterator[Site]:
-    found = build(services, plain)
-    yield found
-    found.doors.close()
 
 
 @pytest.fixture
@@ -176,10 +155,10 @@ def test_the_switch_of_the_api_holds_after_a_start(
 ) -> None:
     act(panels, "api-on")
     assert site.app.api_on
-    again = build(services, plain)  # as after a new start
+    again = build(services, no_page)  # as after a new start
     assert again.app.api_on
     act(panels, "api-off")
-    assert not again.app.api_on and not build(services, plain).app.api_on
+    assert not again.app.api_on and not build(services, no_page).app.api_on
 
 
 @pytest.mark.parametrize("text", ["-1", "x", "", "9" * 30, "[", "[]", "[1]", "١"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from threading import Event
 
 import pytest
@@ -20,13 +18,6 @@ from app.preferences import (
 from storage.records import Feedback
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path)
-    yield store
-    store.close()
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,8 +17,7 @@ from safety.base import GuardMissing, Verdict
 from safety.policy import PRESETS
 from safety.probes import ProbesInvalid
 from tests.app.fakes import WordGuard
-from tests.app.house import make_services
-from tests.app.panel_events import fire, make_panels
+from tests.app.panel_events import fire
 
 ROWS = [
     {"text": "a forbidden thing", "unsafe": True, "kind": "harm"},
@@ -93,24 +91,11 @@ def test_one_runs_at_a_time_and_stops_when_asked(place: str) -> None:
     assert (view.state, len(view.runs[0].judged)) == ("done", 1)
 
 
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    running = make_services(tmp_path / "data")
-    running.guard.start()
-    running.guard.wait(Event())
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def panels(services: Services) -> Panels:
-    return make_panels(services)
-
-
 def act(panels: Panels, mode: str, text: str = "", **who: Any) -> dict[str, Any]:
     return fire(panels.policy, {"mode": mode, "text": text}, **who)["panel"]
 
 
+@pytest.mark.usefixtures("ready_guard")
 def test_the_dialog_starts_it_follows_it_and_gives_the_report(
     panels: Panels, services: Services, place: str
 ) -> None:
@@ -132,6 +117,7 @@ def test_the_dialog_starts_it_follows_it_and_gives_the_report(
     assert "<!doctype html>" in text
 
 
+@pytest.mark.usefixtures("ready_guard")
 def test_a_folder_without_texts_is_explained_in_the_dialog(
     panels: Panels, services: Services, tmp_path: Path
 ) -> None:
@@ -143,6 +129,7 @@ def test_a_folder_without_texts_is_explained_in_the_dialog(
     assert act(panels, "test", "nonsense")["tone"] == "error"
 
 
+@pytest.mark.usefixtures("ready_guard")
 def test_only_the_owner_sees_and_starts_it(panels: Panels, services: Services, place: str) -> None:
     act(panels, "test", json.dumps([place, "", ""]), user_id=2)
     assert services.probing.view().state == "idle"

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -20,24 +18,11 @@ from safety.base import GuardBroken, Verdict
 from safety.categories import CATEGORIES
 from safety.policy import DEFAULT_POLICY, PRESETS, Policy, Rule
 from storage.records import SafetyEvent
-from tests.app.house import make_services
-from tests.app.panel_events import fire, make_panels
+from tests.app.panel_events import fire
+
+pytestmark = pytest.mark.usefixtures("ready_guard")
 
 OVERALL = {"prompt": ["block", 0.5], "reply": ["block", 0.5]}
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    running = make_services(tmp_path / "data")
-    running.guard.start()
-    running.guard.wait(Event())
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def panels(services: Services) -> Panels:
-    return make_panels(services)
 
 
 def save(panels: Panels, given: object, **who: Any) -> dict[str, Any]:

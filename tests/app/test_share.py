@@ -14,12 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from gradio import tunneling
 
 from app.explain import explain
@@ -28,67 +27,21 @@ from app.lan import CertificateUnusable, Lan, LanAbsent
 from app.services import Services
 from app.share import (
     GradioTunnel,
-    Share,
     ShareError,
     ShareNeedsPassword,
     TunnelChanged,
     TunnelFailed,
     TunnelMissing,
 )
-from app.site import Site, build
+from app.site import Site
 from app.strings import Strings
 from app.visitors import Visitors
 from storage.records import OWNER_ID
 from tests.app.asgi import ask, same_origin
-from tests.app.house import make_services, sign_in
+from tests.app.house import sign_in
+from tests.app.paper_tunnel import HOST, PaperTunnel, share_of
 
-HOST = "abcdef.gradio.live"
 posix = pytest.mark.skipif(os.name != "posix", reason="the double is a script with a #! line")
-
-
-def plain(app: FastAPI, services: Services) -> FastAPI:
-    return app
-
-
-class PaperTunnel:
-    """Opens nothing; counts."""
-
-    def __init__(self) -> None:
-        self.ports: list[int] = []
-        self.closed = 0
-        self.up = False
-
-    def open(self, port: int) -> str:
-        self.ports.append(port)
-        self.up = True
-        return f"https://{HOST}"
-
-    def close(self) -> None:
-        self.closed += 1
-        self.up = False
-
-    def alive(self) -> bool:
-        return self.up
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    found = make_services(tmp_path / "data")
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def site(services: Services) -> Iterator[Site]:
-    found = build(services, plain)
-    yield found
-    found.doors.close()
-
-
-def share_of(site: Site, tunnel: PaperTunnel) -> Share:
-    share = site.doors.share
-    share._make = lambda: tunnel
-    return share
 
 
 def test_without_a_password_nothing_opens(site: Site) -> None:

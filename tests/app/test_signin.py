@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
 from app.accounts import digest
 from app.guesses import FREE_TRIES, MAX_A_MINUTE, Guesses
 from app.passwords import MEMORY_KIBIBYTES, Passwords
 from app.rates import Rates
 from app.services import Services
-from app.site import Site, build
+from app.site import Site
 from app.strings import Strings
 from app.visitors import Visitors
 from storage.clock import now
 from storage.records import OWNER_ID
 from tests.app.asgi import Answer, ask, same_origin
-from tests.app.house import make_services, sign_in
+from tests.app.house import sign_in
 
 PASSWORD = "four words in a row"
 HOUR = 3_600_000
-
-
-def plain(app: FastAPI, services: Services) -> FastAPI:
-    return app
 
 
 class Clock:
@@ -37,18 +30,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    found = make_services(tmp_path)
-    yield found
-    found.close()
-
-
-@pytest.fixture
-def site(services: Services) -> Site:
-    return build(services, plain)
 
 
 def post(site: Site, path: str, value: object, cookie: str = "") -> Answer:

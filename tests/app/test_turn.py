@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -24,13 +23,6 @@ from storage.store import Store
 from tests.app.fakes import Bench, FailingGuard, TellingEngine, WordGuard
 
 LONG = "One two three four five six seven eight. " * 6
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store.open(tmp_path)
-    yield store
-    store.close()
 
 
 def test_an_answer_is_judged_shown_and_kept_with_what_it_cost(store: Store) -> None:
@@ -274,7 +266,7 @@ def test_an_error_of_the_engine_does_not_hide_that_the_prompt_was_refused(store:
     assert turn.reply.status == "blocked"
 
 
-def test_what_was_held_back_is_nowhere_unless_it_is_kept(store: Store, tmp_path: Path) -> None:
+def test_what_was_held_back_is_nowhere_unless_it_is_kept(store: Store) -> None:
     engine = TellingEngine([LONG + "Then a forbidden qzsecret word. " + LONG])
     bench = Bench(store, engine)
     turn = bench.ask("Hi")

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.strings import Strings
 from storage.records import OWNER_ID
-from tests.app.test_share import PaperTunnel, share_of
+from tests.app.paper_tunnel import PaperTunnel, share_of
 from tests.browser.conftest import ask
 from tests.browser.guarded import Guarded
 from tests.browser.test_access import violations

@@ -9,22 +9,16 @@ from threading import Event
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 
 from app.api.keys import SCOPES, Keys
 from app.gateway import Gateway
-from app.services import Services
 from app.site import Site, build
 from storage.records import OWNER_ID
 from tests.app.asgi import Answer, ask
 from tests.app.fakes import FailingGuard, TellingEngine
-from tests.app.house import make_services, sign_in
+from tests.app.house import make_services, no_page, sign_in
 
 PROMPT = [{"role": "user", "content": "Say hello."}]
-
-
-def plain(app: FastAPI, services: Services) -> FastAPI:
-    return app
 
 
 class House:
@@ -34,7 +28,7 @@ class House:
         self.engine = parts.pop("engine", None) or TellingEngine(["Hello there, friend."])
         self.services = make_services(data, engine=self.engine, **parts)
         self.services.load()
-        self.site: Site = build(self.services, plain)
+        self.site: Site = build(self.services, no_page)
         self.gateway: Gateway = self.site.app
         self.gateway.api_on = True
         self.keys = Keys(self.services.store.people)

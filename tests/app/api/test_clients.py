@@ -22,9 +22,9 @@ from app.site import build
 from engine.local import LocalEngine
 from storage.records import OWNER_ID
 from tests.app.api.running import served
-from tests.app.api.test_api import House, plain
+from tests.app.api.test_api import House
 from tests.app.fakes import TellingEngine, WordGuard
-from tests.app.house import make_services
+from tests.app.house import make_services, no_page
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.test_tools import TEMPLATE
 
@@ -275,7 +275,7 @@ def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, pyth
     engine = LocalEngine(MODEL, device="cpu", threads=1)
     services = make_services(tmp_path / "data", engine=engine, guard=WordGuard())
     services.load()
-    site = build(services, plain)
+    site = build(services, no_page)
     site.app.api_on = True
     key = Keys(services.store.people).create(OWNER_ID, "evaluation")
     with served(site) as address:
