@@ -6,10 +6,8 @@ history or Referer. The gateway has checked Host, Origin and body before any of 
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import anyio
 from fastapi import APIRouter, Request, Response
@@ -17,11 +15,10 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts import Accounts
+from app.bare_page import bare_page
 from app.routes import ENTER, HEALTH, LAUNCH, LEAVE
-from app.static_files import ASSETS, StaticFiles
+from app.static_files import StaticFiles
 from app.strings import Strings
-
-PAGE = ASSETS / "pages" / "entrance.html"
 
 
 class Key(BaseModel):
@@ -41,20 +38,10 @@ class Entrance:
     port: int
     on_leave: Callable[[], object] = lambda: None  # blocks
 
-    def page(self, template: Path = PAGE) -> bytes:
-        """The entrance page. It holds no secret and no word about this machine."""
+    def page(self) -> bytes:
+        """The entrance page. It holds no word about this machine."""
         words = self.strings.section("entrance.")
-        words |= {
-            "language": self.strings.language,
-            "script_needed": words["script"],
-            "style": self.files.version("entrance.css"),
-            "icon": self.files.version("icons/corral.svg"),
-            "script": self.files.version("entrance.js"),
-        }
-        filled = template.read_text(encoding="utf-8")
-        for name, value in words.items():
-            filled = filled.replace("{" + name + "}", html.escape(value))
-        return filled.encode()
+        return bare_page("entrance", words, self.strings, self.files, script="entrance.js")
 
     def url(self) -> str:
         """A fresh address that lets one browser in once."""

@@ -6,7 +6,6 @@ gateway has checked Host, Origin and body before any of this runs.
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import secrets
@@ -19,10 +18,11 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts import Accounts, digest
+from app.bare_page import bare_page
 from app.guesses import Guesses
 from app.passwords import MIN_CHARS, Passwords
 from app.routes import INVITATION, SIGN_IN
-from app.static_files import ASSETS, StaticFiles
+from app.static_files import StaticFiles
 from app.strings import Strings
 from storage.records import Conflict, NotFound, User
 from storage.store import Store
@@ -63,18 +63,11 @@ class SignIn:
     guesses: Guesses = field(default_factory=Guesses)
 
     def page(self, name: str) -> bytes:
-        """`signin` or `invitation`, in the language of the page. It holds no secret."""
-        words = self.strings.section("signin.") | {
-            "language": self.strings.language,
-            "style": self.files.version("entrance.css"),
-            "icon": self.files.version("icons/corral.svg"),
-            "script": self.files.version("signin.js"),
-            "least": str(MIN_CHARS),
-        }
-        filled = (ASSETS / "pages" / f"{name}.html").read_text(encoding="utf-8")
-        for key, value in words.items():
-            filled = filled.replace("{" + key + "}", html.escape(value))
-        return filled.encode()
+        """`signin` or `invitation`."""
+        words = self.strings.section("signin.") | {"least": str(MIN_CHARS)}
+        if name == "invitation":
+            words["title"] = words["invited_title"]
+        return bare_page(name, words, self.strings, self.files, script="signin.js")
 
     def router(self) -> APIRouter:
         """The routes."""

@@ -9,6 +9,7 @@ import pytest
 
 from engine.stores import Stores
 from tests import network_guard
+from tests.engine.openai_server import ServerState, serve
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -57,6 +58,18 @@ def no_other_programs(
     """No model that this machine's owner may have for other programs is found by a test."""
     empty = tmp_path_factory.getbasetemp() / "nothing-here"
     monkeypatch.setattr("engine.stores.Stores.usual", lambda *_, **__: Stores(hub=empty))
+
+
+@pytest.fixture
+def server() -> ServerState:
+    """Another server: what it is to answer, how it is to misbehave, what it was asked."""
+    return ServerState()
+
+
+@pytest.fixture
+def server_address(server: ServerState) -> Iterator[str]:
+    with serve(server) as address:
+        yield address
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from app.credentials import MODEL_HUB, CredentialInvalid, Credentials
 from app.downloads import DownloadBusy, Downloads, DownloadView, Unfinished
 from engine.catalog import installed
 from engine.errors import CheckpointMissing
-from tests.engine.hub_server import HubState, serve
+from tests.engine.hub_server import HubState, serve_to_children
 
 TOKEN = "hf_privateprivateprivate"
 FILES = {
@@ -29,11 +29,7 @@ FILES = {
 def hub(monkeypatch: pytest.MonkeyPatch, guarded_environment: dict[str, str]) -> Iterator[HubState]:
     """A hub that the child process finds, and whose network guard it obeys."""
     state = HubState(files=dict(FILES), large={"model.safetensors"})
-    with serve(state) as endpoint:
-        for name, value in guarded_environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    with serve_to_children(state, monkeypatch, guarded_environment):
         yield state
 
 

@@ -18,35 +18,22 @@ from engine.errors import CheckpointMissing, ServerRefused
 from engine.remote import RemoteEngine
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine, WordGuard
-from tests.engine.openai_server import ServerState, serve
+from tests.engine.openai_server import ServerState
 
 
 @pytest.fixture
-def state() -> ServerState:
-    return ServerState()
-
-
-@pytest.fixture
-def address(state: ServerState) -> Iterator[str]:
-    with serve(state) as served:
-        yield served
-
-
-@pytest.fixture
-def engine(address: str) -> Iterator[Engine]:
-    made = RemoteEngine(Address.parse(address), retry_seconds=0.01)
+def engine(server_address: str) -> Iterator[Engine]:
+    made = RemoteEngine(Address.parse(server_address), retry_seconds=0.01)
     yield made
     made.close()
 
 
 @pytest.fixture
-def bench(engine: Engine, tmp_path: Path) -> Iterator[Bench]:
-    store = Store.open(tmp_path)
-    yield Bench(store, engine, WordGuard(), sampling=lambda: Sampling(max_new_tokens=400, seed=1))
-    store.close()
+def bench(engine: Engine, store: Store) -> Bench:
+    return Bench(store, engine, WordGuard(), sampling=lambda: Sampling(max_new_tokens=400, seed=1))
 
 
-def test_both_sides_are_judged_and_the_turn_is_kept(bench: Bench, state: ServerState) -> None:
+def test_both_sides_are_judged_and_the_turn_is_kept(bench: Bench, server: ServerState) -> None:
     turn = bench.ask("How are you?")
     assert (turn.reply.status, turn.reply.content) == ("done", "Hello there, friend.")
     assert isinstance(bench.guard, WordGuard)
@@ -61,40 +48,42 @@ def test_both_sides_are_judged_and_the_turn_is_kept(bench: Bench, state: ServerS
         4,
     )
     bench.ask("And now?", key=bench.key, parent_id=turn.reply.id)
-    said = [message["content"] for message in state.requests[-1]["messages"]]
+    said = [message["content"] for message in server.requests[-1]["messages"]]
     assert said == ["How are you?", "Hello there, friend.", "And now?"]
 
 
-def test_a_refused_prompt_never_leaves_this_machine(bench: Bench, state: ServerState) -> None:
+def test_a_refused_prompt_never_leaves_this_machine(bench: Bench, server: ServerState) -> None:
     assert bench.ask("something forbidden").prompt.status == "blocked"
-    assert state.requests == []
+    assert server.requests == []
 
 
-def test_an_unsafe_answer_is_cut_and_the_server_is_left(bench: Bench, state: ServerState) -> None:
-    state.words = ["fine "] * 40 + ["forbidden "] + ["more "] * 300_000
+def test_an_unsafe_answer_is_cut_and_the_server_is_left(bench: Bench, server: ServerState) -> None:
+    server.words = ["fine "] * 40 + ["forbidden "] + ["more "] * 300_000
     turn = bench.ask("How are you?")
     assert turn.reply.status == "cut"
     assert "forbidden" not in turn.reply.content
-    assert state.left.wait(20)
+    assert server.left.wait(20)
 
 
-def test_a_server_that_dies_midway_leaves_what_it_wrote(bench: Bench, state: ServerState) -> None:
-    state.words, state.cut_after = ["fine "] * 40, 30
+def test_a_server_that_dies_midway_leaves_what_it_wrote(bench: Bench, server: ServerState) -> None:
+    server.words, server.cut_after = ["fine "] * 40, 30
     turn = bench.ask("How are you?")
     assert turn.reply.status == "error"
     assert turn.reply.error_code == "ServerUnreachable"
     assert turn.reply.content == "fine " * 30
-    assert len(state.requests) == 1
+    assert len(server.requests) == 1
 
 
-def test_the_settings_name_a_server(address: str, state: ServerState, tmp_path: Path) -> None:
-    state.key = "secret-key"
-    services = Services(Settings(data=tmp_path, model=address))
-    services.credentials.put(address, "secret-key")
+def test_the_settings_name_a_server(
+    server_address: str, server: ServerState, tmp_path: Path
+) -> None:
+    server.key = "secret-key"
+    services = Services(Settings(data=tmp_path, model=server_address))
+    services.credentials.put(server_address, "secret-key")
     engine = load_engine(services.settings)
     assert engine.info().model == "tiny"
     engine.close()
-    services.credentials.forget(address)
+    services.credentials.forget(server_address)
     with pytest.raises(ServerRefused, match="wants a key"):
         load_engine(services.settings)
     with pytest.raises(CheckpointMissing, match="is not the address"):
@@ -104,17 +93,17 @@ def test_the_settings_name_a_server(address: str, state: ServerState, tmp_path: 
 
 
 def test_a_server_can_be_changed_to_and_is_there_after_a_new_start(
-    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     services = Services(Settings(data=tmp_path))
     services.guard.replace(WordGuard)
     services.engine.replace(TellingEngine)
     services.start()
     services.engine.wait(Event())
-    services.running.use(address)
+    services.running.use(server_address)
     assert services.engine.wait(Event()).info().model == "tiny"
     services.close()
     again = Services(Settings(data=tmp_path))
     again.start()
-    assert again.running.name == address
+    assert again.running.name == server_address
     again.close()

@@ -14,7 +14,7 @@ from app.room import Room
 from tests.browser.conftest import ask
 from tests.browser.site import Site
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.hub_server import HubState, serve
+from tests.engine.hub_server import HubState, serve_to_children
 from tests.engine.openai_server import ServerState
 from tests.engine.openai_server import serve as serve_openai
 
@@ -35,11 +35,7 @@ def hub(
     )
     room = Room("cpu", 2_200_000_000, 2)
     monkeypatch.setattr("app.room.Room.of_machine", lambda _device: room)
-    with serve(state) as endpoint:
-        for name, value in guarded_environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
-        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+    with serve_to_children(state, monkeypatch, guarded_environment):
         yield state
 
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -157,3 +159,16 @@ def listing(state: HubState) -> dict[str, object]:
         "tags": [],
         "siblings": siblings,
     }
+
+
+@contextmanager
+def serve_to_children(
+    state: HubState, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]
+) -> Iterator[None]:
+    """Serve `state` as the hub of every child process; these obey the guard in `environment`."""
+    with serve(state) as endpoint:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        monkeypatch.setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")
+        yield

@@ -21,33 +21,22 @@ from engine.errors import (
     ServerUnreachable,
 )
 from engine.remote import RemoteEngine
-from tests.engine.openai_server import ServerState, serve
+from tests.engine.openai_server import ServerState
 
 SECRET = "key-that-nobody-may-see"
 ASKED = Prompt(messages=[{"role": "user", "content": "How are you today?"}])
 USUAL = Sampling(max_new_tokens=50, seed=7)
 
 
-@pytest.fixture
-def state() -> ServerState:
-    return ServerState()
-
-
-@pytest.fixture
-def address(state: ServerState) -> Iterator[str]:
-    with serve(state) as served:
-        yield served
-
-
 Make = Callable[..., RemoteEngine]
 
 
 @pytest.fixture
-def make(address: str) -> Iterator[Make]:
+def make(server_address: str) -> Iterator[Make]:
     made: list[RemoteEngine] = []
 
     def make(name: str = "", key: str = "", max_context: int | None = None) -> RemoteEngine:
-        where = Address.parse(f"{address}#{name}")
+        where = Address.parse(f"{server_address}#{name}")
         engine = RemoteEngine(where, key=key, max_context=max_context, retry_seconds=0.01)
         made.append(engine)
         return engine
@@ -64,10 +53,10 @@ def read(
     return "".join(chunk.text for chunk in chunks), chunks[-1]
 
 
-def test_a_reply_comes_word_by_word_with_what_it_cost(make: Make, state: ServerState) -> None:
+def test_a_reply_comes_word_by_word_with_what_it_cost(make: Make, server: ServerState) -> None:
     engine = make()
     chunks = list(engine.stream(ASKED, USUAL, cancel=Event(), scope="me"))
-    assert [chunk.text for chunk in chunks] == ["", *state.words, ""]
+    assert [chunk.text for chunk in chunks] == ["", *server.words, ""]
     assert all(len(chunk.ids) == 1 for chunk in chunks[1:-1])
     cost = chunks[-1].statistics
     assert cost is not None and chunks[-1].finish_reason == "stop"
@@ -78,7 +67,7 @@ def test_a_reply_comes_word_by_word_with_what_it_cost(make: Make, state: ServerS
     assert info.device == engine._address.place
 
 
-def test_what_is_asked_is_what_was_chosen(make: Make, state: ServerState) -> None:
+def test_what_is_asked_is_what_was_chosen(make: Make, server: ServerState) -> None:
     sampling = Sampling(
         temperature=0.0,
         top_k=40,
@@ -92,7 +81,7 @@ def test_what_is_asked_is_what_was_chosen(make: Make, state: ServerState) -> Non
         logit_bias={5: -3.0},
     )
     read(make(), sampling=sampling)
-    assert state.requests == [
+    assert server.requests == [
         {
             "model": "tiny",
             "messages": [{"role": "user", "content": "How are you today?"}],
@@ -113,8 +102,8 @@ def test_what_is_asked_is_what_was_chosen(make: Make, state: ServerState) -> Non
     ]
 
 
-def test_a_length_ending_and_a_server_that_does_not_count(make: Make, state: ServerState) -> None:
-    state.finish_reason, state.usage = "length", False
+def test_a_length_ending_and_a_server_that_does_not_count(make: Make, server: ServerState) -> None:
+    server.finish_reason, server.usage = "length", False
     _, last = read(make())
     assert last.finish_reason == "length"
     assert last.statistics is not None and last.statistics.num_new == 5
@@ -122,12 +111,12 @@ def test_a_length_ending_and_a_server_that_does_not_count(make: Make, state: Ser
 
 @pytest.mark.parametrize("before_first", [True, False])
 def test_a_stop_ends_at_once_and_cuts_the_connection(
-    make: Make, state: ServerState, before_first: bool
+    make: Make, server: ServerState, before_first: bool
 ) -> None:
-    state.words = ["word "] * 300_000
-    state.hold = Event()
+    server.words = ["word "] * 300_000
+    server.hold = Event()
     if not before_first:
-        state.hold.set()
+        server.hold.set()
     cancel = Event()
     stream = make().stream(ASKED, USUAL, cancel=cancel, scope="")
     next(stream)
@@ -135,56 +124,56 @@ def test_a_stop_ends_at_once_and_cuts_the_connection(
         Thread(target=lambda: (time.sleep(0.1), cancel.set())).start()
     else:
         assert next(stream).text == "word "
-        state.hold.clear()
+        server.hold.clear()
         cancel.set()
     rest = list(stream)
     assert rest[-1].finish_reason == "cancelled"
-    assert state.left.wait(20)  # the server noticed
+    assert server.left.wait(20)  # the server noticed
 
 
-def test_dropping_the_iterator_cuts_the_connection_too(make: Make, state: ServerState) -> None:
-    state.words = ["word "] * 300_000
+def test_dropping_the_iterator_cuts_the_connection_too(make: Make, server: ServerState) -> None:
+    server.words = ["word "] * 300_000
     stream = make().stream(ASKED, USUAL, cancel=Event(), scope="")
     next(stream), next(stream)
-    state.hold = Event()
+    server.hold = Event()
     stream.close()  # type: ignore[attr-defined]  # a generator
-    assert state.left.wait(20)
+    assert server.left.wait(20)
 
 
-def test_before_the_first_token_it_is_tried_again(make: Make, state: ServerState) -> None:
+def test_before_the_first_token_it_is_tried_again(make: Make, server: ServerState) -> None:
     engine = make()
-    state.statuses = [503, 429, 500]
+    server.statuses = [503, 429, 500]
     text, _ = read(engine)
     assert text == "Hello there, friend."
-    assert len(state.requests) == 4
-    state.statuses = [503] * 10
+    assert len(server.requests) == 4
+    server.statuses = [503] * 10
     with pytest.raises(ServerUnreachable, match=r"cannot answer now \(503\)"):
         read(engine)
-    assert len(state.requests) == 8
-    state.statuses = []
+    assert len(server.requests) == 8
+    server.statuses = []
 
 
 @pytest.mark.parametrize("fault", ["cut_after", "error_after"])
 def test_after_the_first_token_never_and_what_came_is_kept(
-    make: Make, state: ServerState, fault: str
+    make: Make, server: ServerState, fault: str
 ) -> None:
-    setattr(state, fault, 2)
+    setattr(server, fault, 2)
     seen = ""
     with pytest.raises(ServerUnreachable, match=r"does not answer|broke off"):
         for chunk in make().stream(ASKED, USUAL, cancel=Event(), scope=""):
             seen += chunk.text
     assert seen == "Hello there"
-    assert len(state.requests) == 1
+    assert len(server.requests) == 1
 
 
 def test_a_connection_lost_before_the_first_token_is_tried_again(
-    make: Make, state: ServerState
+    make: Make, server: ServerState
 ) -> None:
     engine = make()
-    state.cut_after = 0
+    server.cut_after = 0
     with pytest.raises(ServerUnreachable):
         read(engine)
-    assert len(state.requests) == 4
+    assert len(server.requests) == 4
 
 
 def test_nobody_listens() -> None:
@@ -196,90 +185,90 @@ def test_nobody_listens() -> None:
         RemoteEngine(where, retry_seconds=0.001)
 
 
-def test_a_key_is_told_to_the_server_alone(make: Make, state: ServerState) -> None:
-    state.key = SECRET
+def test_a_key_is_told_to_the_server_alone(make: Make, server: ServerState) -> None:
+    server.key = SECRET
     with pytest.raises(ServerRefused, match="wants a key") as refused:
         make(key="wrong-" + SECRET)
     assert SECRET not in str(refused.value)
     engine = make(key=SECRET)
     assert read(engine)[0] == "Hello there, friend."
-    assert set(state.keys[1:]) == {f"Bearer {SECRET}"}
+    assert set(server.keys[1:]) == {f"Bearer {SECRET}"}
     assert SECRET not in repr(engine.info())
 
 
-def test_a_server_that_knows_the_standard_alone(make: Make, state: ServerState) -> None:
-    state.standard_only = True
+def test_a_server_that_knows_the_standard_alone(make: Make, server: ServerState) -> None:
+    server.standard_only = True
     engine = make()
     for _ in range(2):
         assert read(engine)[0] == "Hello there, friend."
-    assert ["min_p" in request for request in state.requests] == [True, False, False]
+    assert ["min_p" in request for request in server.requests] == [True, False, False]
 
 
-def test_a_refusal_of_both_is_said(make: Make, state: ServerState) -> None:
+def test_a_refusal_of_both_is_said(make: Make, server: ServerState) -> None:
     engine = make()
-    state.statuses = [400, 400]
+    server.statuses = [400, 400]
     with pytest.raises(ServerRefused, match=r"refuses this request \(400\)"):
         read(engine)
-    assert len(state.requests) == 2
+    assert len(server.requests) == 2
 
 
-def test_a_reply_that_would_not_fit_is_made_shorter(make: Make, state: ServerState) -> None:
-    state.limit, state.prompt_tokens = 60, 40
+def test_a_reply_that_would_not_fit_is_made_shorter(make: Make, server: ServerState) -> None:
+    server.limit, server.prompt_tokens = 60, 40
     engine = make()
     assert read(engine)[0] == "Hello there, friend."
-    assert [request["max_tokens"] for request in state.requests] == [50, 20]
+    assert [request["max_tokens"] for request in server.requests] == [50, 20]
     assert engine.info().context_length == 60  # learned from the refusal
-    state.prompt_tokens = 61
+    server.prompt_tokens = 61
     with pytest.raises(ContextFull) as full:
         read(engine)
     assert full.value.context_length == 60
     with pytest.raises(ContextFull):  # known beforehand: the server is not asked
-        before = len(state.requests)
+        before = len(server.requests)
         read(engine, Prompt(messages=[{"role": "user", "content": "word " * 200}]))
-    assert len(state.requests) == before
+    assert len(server.requests) == before
 
 
-def test_tokens_are_guessed_and_the_guess_learns(make: Make, state: ServerState) -> None:
+def test_tokens_are_guessed_and_the_guess_learns(make: Make, server: ServerState) -> None:
     engine = make()
     long = Prompt(messages=[{"role": "user", "content": "a word or two " * 40}])
     assert long.messages is not None
     before = engine.count_tokens(long.messages)
-    state.prompt_tokens = 140
+    server.prompt_tokens = 140
     for _ in range(6):
         read(engine, long)
     assert abs(engine.count_tokens(long.messages) - 140) < abs(before - 140) / 4
 
 
-def test_a_cut_answer_is_continued_with_or_without_an_echo(make: Make, state: ServerState) -> None:
+def test_a_cut_answer_is_continued_with_or_without_an_echo(make: Make, server: ServerState) -> None:
     prompt = Prompt(messages=ASKED.messages, reply_prefix="Well, ")
     for echo in (False, True):
-        state.echo = echo
+        server.echo = echo
         assert read(make(), prompt)[0] == "Hello there, friend."
-    assert state.requests[0]["continue_final_message"] is True
-    assert state.requests[0]["messages"][-1] == {"role": "assistant", "content": "Well, "}
-    state.words, state.echo = ["We", "ll"], False  # the beginning of an echo, and then the end
+    assert server.requests[0]["continue_final_message"] is True
+    assert server.requests[0]["messages"][-1] == {"role": "assistant", "content": "Well, "}
+    server.words, server.echo = ["We", "ll"], False  # the beginning of an echo, and then the end
     assert read(make(), prompt)[0] == "Well"
-    state.words = ["We", "nt home"]
+    server.words = ["We", "nt home"]
     assert read(make(), prompt)[0] == "Went home"
 
 
-def test_reasoning_is_part_of_the_text(make: Make, state: ServerState) -> None:
-    state.reasoning = ["Let me", " see."]
+def test_reasoning_is_part_of_the_text(make: Make, server: ServerState) -> None:
+    server.reasoning = ["Let me", " see."]
     assert read(make())[0] == "<think>\nLet me see.\n</think>\n\nHello there, friend."
 
 
-def test_texts_and_ids_are_completed(make: Make, state: ServerState) -> None:
+def test_texts_and_ids_are_completed(make: Make, server: ServerState) -> None:
     engine = make()
     assert read(engine, Prompt(text="Once upon"))[0] == "Hello there, friend."
     read(engine, Prompt(ids=[1, 2, 3]))
-    assert [request["prompt"] for request in state.requests] == ["Once upon", [1, 2, 3]]
-    assert state.paths[-2:] == ["/v1/completions"] * 2
+    assert [request["prompt"] for request in server.requests] == ["Once upon", [1, 2, 3]]
+    assert server.paths[-2:] == ["/v1/completions"] * 2
     with pytest.raises(PromptEmpty):
         read(engine, Prompt(text=""))
 
 
-def test_which_model_is_asked(make: Make, state: ServerState) -> None:
-    state.models = [{"id": "a", "object": "model"}, {"id": "b", "meta": {"n_ctx_train": 99}}]
+def test_which_model_is_asked(make: Make, server: ServerState) -> None:
+    server.models = [{"id": "a", "object": "model"}, {"id": "b", "meta": {"n_ctx_train": 99}}]
     with pytest.raises(ServerRefused, match="serves these models: a, b. Name one behind"):
         make()
     assert make("b").info().context_length == 99
@@ -287,16 +276,16 @@ def test_which_model_is_asked(make: Make, state: ServerState) -> None:
     assert make("a", max_context=2048).info().context_length == 2048
     assert make("b", max_context=2048).info().context_length == 99
     assert make("not-listed").info().model == "not-listed"
-    state.statuses = [500]  # it answers, but cannot list its models
+    server.statuses = [500]  # it answers, but cannot list its models
     assert make("b").info().context_length == 4096
 
 
-def test_closing_ends_what_runs(make: Make, state: ServerState) -> None:
+def test_closing_ends_what_runs(make: Make, server: ServerState) -> None:
     engine = make()
-    state.words = ["word "] * 300_000
+    server.words = ["word "] * 300_000
     stream = engine.stream(ASKED, USUAL, cancel=Event(), scope="")
     next(stream), next(stream)
-    state.hold = Event()
+    server.hold = Event()
     engine.close()
     with pytest.raises(EngineClosed):
         list(stream)
