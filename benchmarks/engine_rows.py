@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from engine.base import Chunk, Sampling, Statistics, TokenLogprob
 from engine.bench import RandomWeights
 from engine.checkpoint import open_checkpoint
 from engine.detokenize import Detokenizer
+from engine.device import choose_threads
 from engine.disk_tier import DiskTier
 from engine.generate import ReplyStream, Row
 from engine.llama import Llama
@@ -28,6 +30,18 @@ from engine.tuning import tune
 from engine.weights import load_llama
 
 ROOM = 1 << 40  # bytes: no bound
+
+
+def arguments(about: str | None, **numbers: int) -> argparse.ArgumentParser:
+    """What each of these benchmarks is told: the model and how, and `numbers` with defaults."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
+    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
+    parser.add_argument("--precision", default="int8")
+    for name, default in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--threads", type=int, default=choose_threads())
+    parser.add_argument("--json", action="store_true")
+    return parser
 
 
 def load(model: str, precision: str) -> Llama:

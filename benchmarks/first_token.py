@@ -11,17 +11,14 @@ Medians of several runs, the two sides of each ratio by turns, so that a noisy m
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from datetime import date
 from threading import Event
 from typing import TYPE_CHECKING
 
-from benchmarks.served import page_at, served
+from benchmarks.served import page_at, served, tell
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -69,17 +66,10 @@ def main() -> int:
     with served("--model", args.model) as (services, site):
         engine = services.engine.wait(services.closing)
         found = {
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()} {platform.system()}",
-            "model": engine.info().model,
             "reuse": reuse(engine, args.runs),
             **with_page(services, site.entrance.url(), args.runs),
         }
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for name, value in found.items():
-            print(f"{name:10} {value}")
+    tell(engine.info().model, found, as_json=args.json)
     return 0
 
 

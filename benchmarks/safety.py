@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import tempfile
 import time
-from datetime import date
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
 from benchmarks.first_token import PROMPTS, finish, start
-from benchmarks.served import served
+from benchmarks.served import served, tell
 from safety.base import Guard, Verdict
 from storage.records import OWNER_ID
 
@@ -54,20 +52,14 @@ def main() -> int:
     args = parser.parse_args()
     with served("--model", args.model) as (services, _site):
         guard = services.guard.wait(Event())
+        model = services.engine.wait(Event()).info().model
         found = {
-            "date": date.today().isoformat(),
-            "machine": f"{platform.machine()} {platform.system()}",
-            "model": services.engine.wait(Event()).info().model,
             "guard": guard.name,
             "check": check(guard, args.runs),
             "guarded": guarded(services, guard, args.runs),
             "tokens": tokens_read(),
         }
-    if args.json:
-        print(json.dumps(found, indent=2))
-    else:
-        for name, value in found.items():
-            print(f"{name:10} {value}")
+    tell(model, found, as_json=args.json)
     return 0
 
 

@@ -6,14 +6,17 @@ browser's times can be compared. The browser is a process of its own, as it is f
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import shutil
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -85,3 +88,17 @@ def page_at(url: str) -> Iterator[Page]:
         page.wait_for_selector("#ask")
         yield page
         browser.close()
+
+
+def tell(model: str, found: Mapping[str, object], *, as_json: bool) -> None:
+    """Print what was found with `model` here and today: a line for each part, or JSON."""
+    about = {
+        "date": date.today().isoformat(),
+        "machine": f"{platform.machine()} {platform.system()}",
+        "model": model,
+    }
+    if as_json:
+        print(json.dumps({**about, **found}, indent=2))
+        return
+    for name, value in {**about, **found}.items():
+        print(f"{name:10} {value}")

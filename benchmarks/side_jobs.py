@@ -7,15 +7,13 @@ a team of threads of its own. The reply is told, so that the guard reads text. R
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Callable
 from threading import Thread
 
-from benchmarks.engine_rows import Bench, load
+from benchmarks.engine_rows import Bench, arguments, load
 from benchmarks.speculation import TOKENIZER, tasks
-from engine.device import choose_threads
 from engine.tokenizer import load_tokenizer
 from safety.base import Guard
 from safety.built_in import load_parts
@@ -83,14 +81,7 @@ def measure(written: Written, rounds: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print a table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
-    parser.add_argument("--precision", default="int8")
-    parser.add_argument("--new", type=int, default=192)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=choose_threads())
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, new=192, rounds=5).parse_args()
     bench = Bench(load(chosen.model, chosen.precision), chosen.threads)
     result = measure(Written(bench, chosen.new), chosen.rounds)
     bench.scheduler.close()

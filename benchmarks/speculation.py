@@ -7,13 +7,11 @@ text with every twelfth word changed after the text itself (rewriting), once a t
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from pathlib import Path
 
-from benchmarks.engine_rows import Bench, ended, load
-from engine.device import choose_threads
+from benchmarks.engine_rows import Bench, arguments, ended, load
 from engine.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -35,14 +33,7 @@ def tasks(num_new: int) -> dict[str, tuple[list[int], list[int]]]:
 
 def main() -> None:
     """Measure and print a table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
-    parser.add_argument("--precision", default="int8")
-    parser.add_argument("--new", type=int, default=160)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=choose_threads())
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, new=160, rounds=3).parse_args()
     model = load(chosen.model, chosen.precision)
     ways = {
         name: Bench(model, chosen.threads, speculate=name == "with") for name in ("with", "without")

@@ -6,14 +6,12 @@ The restart is a new scheduler that finds the conversation on the disk, without 
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import tempfile
 from pathlib import Path
 
-from benchmarks.engine_rows import Bench, ended, load, tokens
-from engine.device import choose_threads
+from benchmarks.engine_rows import Bench, arguments, ended, load, tokens
 from engine.disk_tier import DiskTier
 from engine.llama import Llama
 
@@ -46,14 +44,7 @@ def measure(model: Llama, threads: int, history: int, rounds: int) -> dict[str, 
 
 def main() -> None:
     """Measure and print a table, or one JSON object."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
-    parser.add_argument("--precision", default="int8")
-    parser.add_argument("--history", type=int, default=4096)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=choose_threads())
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
+    chosen = arguments(__doc__, history=4096, rounds=3).parse_args()
     model = load(chosen.model, chosen.precision)
     result = measure(model, chosen.threads, chosen.history, chosen.rounds)
     if chosen.json:

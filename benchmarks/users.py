@@ -7,7 +7,6 @@ have many near ties: take a folder with `--model` for that).
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -17,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.engine_rows import Bench, ended, load, tokens
-from engine.device import choose_threads
+from benchmarks.engine_rows import Bench, arguments, ended, load, tokens
 from engine.shapes import SHAPES
 
 USERS = (1, 2, 4, 8, 16)
@@ -90,15 +88,9 @@ def _beside(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print a table, or one JSON list."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="llama-3.2-1b", help="a shape or a folder")
-    parser.add_argument("--precision", default="int8")
-    parser.add_argument("--new", type=int, default=32)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=choose_threads())
+    parser = arguments(__doc__, new=32, rounds=3)
     parser.add_argument("--peer", help="the interpreter that has llama-cpp-python")
     parser.add_argument("--files", type=Path, default=Path(tempfile.gettempdir()) / "corral-gguf")
-    parser.add_argument("--json", action="store_true")
     chosen = parser.parse_args()
     peer = None
     if chosen.peer and chosen.model in SHAPES:

@@ -21,17 +21,15 @@ from safety.policy import DEFAULT_POLICY
 from storage.records import MessageRecord
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.answers import tiny_engine
 
 SAMPLING = Sampling(temperature=0.9, seed=11, max_new_tokens=24)
 
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
-    folder = make_checkpoint(tmp_path_factory.mktemp("models") / "tiny-chat")
-    engine = LocalEngine(folder, device="cpu", precision="fp32", cache_bytes=64 << 20)
-    yield engine
-    engine.close()
+    with tiny_engine(tmp_path_factory.mktemp("models") / "tiny-chat") as engine:
+        yield engine
 
 
 @pytest.fixture

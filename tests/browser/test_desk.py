@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from engine.local import LocalEngine
 from tests.browser.conftest import Watch, ask, settle
 from tests.browser.site import Site
+from tests.engine.answers import tiny_engine
 from tests.engine.checkpoints import make_checkpoint
 
 pytestmark = pytest.mark.browser
@@ -210,19 +210,17 @@ def test_thumbs_ratings_win_rates_and_the_data_of_them(page: Page, site: Site) -
 @pytest.fixture
 def real(browser: Browser, tmp_path: Path) -> Iterator[tuple[Page, Site]]:
     """A page over a real engine with a tiny random model."""
-    folder = make_checkpoint(tmp_path / "tiny-chat")
     site = Site(tmp_path / "data")
-    engine = LocalEngine(folder, device="cpu", precision="fp32", cache_bytes=64 << 20)
-    site.services.engine.replace(lambda: engine)
-    page = browser.new_page(viewport={"width": 1280, "height": 860})
-    watch = Watch(page, site.url)
-    page.goto(site.url)
-    page.wait_for_selector("#window .empty")
-    yield page, site
-    executed = page.evaluate("[violations, executed]")
-    page.close()
-    site.close()
-    engine.close()
+    with tiny_engine(tmp_path / "tiny-chat") as engine:
+        site.services.engine.replace(lambda: engine)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        watch = Watch(page, site.url)
+        page.goto(site.url)
+        page.wait_for_selector("#window .empty")
+        yield page, site
+        executed = page.evaluate("[violations, executed]")
+        page.close()
+        site.close()
     assert (watch.errors, watch.foreign, executed) == ([], [], [[], 0])
 
 

@@ -1,5 +1,7 @@
-"""One greedy answer of an engine, for comparing formats."""
+"""A tiny engine to ask, and its one greedy answer for comparing formats."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -7,6 +9,7 @@ from typing import Any
 
 from engine.base import EngineInfo, Prompt, Sampling
 from engine.local import LocalEngine
+from tests.engine.checkpoints import make_checkpoint
 
 
 @dataclass(frozen=True)
@@ -27,3 +30,12 @@ def greedy_reply(path: Path, num_new: int = 24, **options: Any) -> Answer:
         return Answer(ids, "".join(chunk.text for chunk in chunks), engine.info())
     finally:
         engine.close()
+
+
+@contextmanager
+def tiny_engine(folder: Path) -> Iterator[LocalEngine]:
+    """A random model, written to `folder`, that answers in float32."""
+    made = make_checkpoint(folder)
+    engine = LocalEngine(made, device="cpu", precision="fp32", cache_bytes=64 << 20)
+    yield engine
+    engine.close()

@@ -24,6 +24,7 @@ from engine.opening import open_model
 from engine.tokenizer import load_tokenizer
 from tests.engine.adapter_files import write_adapter
 from tests.engine.checkpoints import BASE, make_checkpoint
+from tests.engine.trap import Trap
 
 
 @pytest.fixture(scope="module")
@@ -128,16 +129,6 @@ def test_a_huge_file_is_not_read(name: str, sound: Path, tmp_path: Path) -> None
 
 
 # --- pickles --------------------------------------------------------------------------------------
-
-
-class Trap:
-    """Makes a folder if it is ever unpickled."""
-
-    def __init__(self, sprung: Path) -> None:
-        self.sprung = sprung
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.sprung),)
 
 
 def payloads(sprung: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import pytest
 from engine.base import Chunk, Message, Prompt, Retracing, Sampling
 from engine.errors import ContextFull
 from engine.local import LocalEngine
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.answers import tiny_engine
 
 ASKED: list[Message] = [{"role": "user", "content": "hello there, 你好 🦙"}]
 GREEDY = Sampling(temperature=0, max_new_tokens=40, num_logprobs=5)
@@ -17,10 +17,8 @@ GREEDY = Sampling(temperature=0, max_new_tokens=40, num_logprobs=5)
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalEngine]:
-    folder = make_checkpoint(tmp_path_factory.mktemp("models") / "tiny-chat")
-    engine = LocalEngine(folder, device="cpu", precision="fp32", cache_bytes=64 << 20)
-    yield engine
-    engine.close()
+    with tiny_engine(tmp_path_factory.mktemp("models") / "tiny-chat") as engine:
+        yield engine
 
 
 def written(engine: LocalEngine, prompt: Prompt, sampling: Sampling = GREEDY) -> list[Chunk]:

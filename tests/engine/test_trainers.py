@@ -6,7 +6,6 @@ The layouts are those of torchtune `FullModelHFCheckpointer.save_checkpoint`, of
 """
 
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -21,18 +20,9 @@ from engine.errors import CheckpointBroken, CheckpointUnsafe
 from tests.engine.adapter_files import merge, write_adapter
 from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint, save_weights
+from tests.engine.trap import Trap
 
 Write = Callable[[Path, Path, Path], Path]
-
-
-class Trap:
-    """Makes a folder if it is ever unpickled."""
-
-    def __init__(self, sprung: Path) -> None:
-        self.sprung = sprung
-
-    def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
-        return os.mkdir, (str(self.sprung),)
 
 
 def leave_state(folder: Path, *names: str) -> None:

@@ -158,6 +158,19 @@ def test_a_killed_server_is_reported(
     assert "ended unexpectedly" in capsys.readouterr().out
 
 
+def interrupt_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the launcher waits for the server for the first time."""
+    errors: list[BaseException] = [KeyboardInterrupt()]
+    real = subprocess.Popen.wait
+
+    def wait(child: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
+        if errors:
+            raise errors.pop()
+        return real(child, timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+
+
 @needs_scripts
 def test_ctrl_c_waits_for_the_server_and_ends_cleanly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -165,15 +178,7 @@ def test_ctrl_c_waits_for_the_server_and_ends_cleanly(
     """The terminal interrupts both; the server finishes its work before the launcher returns."""
     finished = tmp_path / "finished"
     code = f"time.sleep(0.3)\nopen({str(finished)!r}, 'w').close()"
-    waits = iter([KeyboardInterrupt(), None])
-    real = subprocess.Popen.wait
-
-    def wait(child: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
-        if error := next(waits, None):
-            raise error
-        return real(child, timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    interrupt_once(monkeypatch)
     assert serve(tmp_path, monkeypatch, code)[0] == 0
     assert finished.exists()
 
@@ -182,13 +187,5 @@ def test_ctrl_c_waits_for_the_server_and_ends_cleanly(
 def test_a_server_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "END_SECONDS", 0.2)
     code = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
-    waits = iter([KeyboardInterrupt()])
-    real = subprocess.Popen.wait
-
-    def wait(child: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
-        if error := next(waits, None):
-            raise error
-        return real(child, timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    interrupt_once(monkeypatch)
     assert serve(tmp_path, monkeypatch, code)[0] == 0

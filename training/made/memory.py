@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from training.made.everyday import exchange
@@ -38,6 +38,10 @@ class Told:
     unknown: str
 
 
+def _one_of(words: Sequence[str]) -> Callable[[random.Random], str]:
+    return lambda draw: draw.choice(words)
+
+
 _FACTS: tuple[Told, ...] = (
     Told(
         name,
@@ -69,7 +73,7 @@ _FACTS: tuple[Told, ...] = (
         "You have not told me where you live.",
     ),
     Told(
-        lambda draw: draw.choice(COLOURS),
+        _one_of(COLOURS),
         ("My favorite color is {x}.", "I like the color {x} best.", "My favourite colour is {x}.",
          "I love the color {x}."),
         ("{X} is a lovely color!", "Good choice! {X} is a beautiful color."),
@@ -79,7 +83,7 @@ _FACTS: tuple[Told, ...] = (
         "You have not told me your favorite color.",
     ),
     Told(
-        lambda draw: draw.choice(FOODS),
+        _one_of(FOODS),
         ("I love eating {x}.", "My favorite food is {x}.", "I really like {x}.", "I love {x}."),
         ("{X}! That sounds tasty.", "Mmm, {x}. Enjoy!"),
         ("What do I like to eat?", "What is my favorite food?", "Which food do I like?"),
@@ -87,7 +91,7 @@ _FACTS: tuple[Told, ...] = (
         "You have not told me what you like to eat.",
     ),
     Told(
-        lambda draw: draw.choice(JOBS),
+        _one_of(JOBS),
         ("I work as a {x}.", "I am a {x}.", "My job is being a {x}.", "I'm a {x}"),
         ("Being a {x} sounds interesting!", "That is good work. I hope you enjoy it."),
         ("What is my job?", "What do I do for work?", "Do you remember my job?"),
@@ -95,7 +99,7 @@ _FACTS: tuple[Told, ...] = (
         "You have not told me what your job is.",
     ),
     Told(
-        lambda draw: draw.choice(HOBBIES),
+        _one_of(HOBBIES),
         ("My hobby is {x}.", "I enjoy {x}.", "In my free time I like {x}."),
         ("{X} sounds like fun!", "What a nice hobby!"),
         ("What is my hobby?", "What do I like to do in my free time?", "Do you know my hobby?"),
