@@ -8,17 +8,13 @@ code, the status or the category. Nothing here decides anything.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args
 
 from app.requests import JobRefused
 from app.strings import Strings
 from engine.errors import EngineError
 from safety.base import GuardError
-from storage.records import Action, Status, StorageError, VerdictRecord
+from storage.records import Status, StorageError, VerdictRecord
 
-STATUSES: tuple[str, ...] = get_args(Status)
-ACTIONS: tuple[str, ...] = get_args(Action)
-REFUSALS = ("empty", "too_long", "running", "queue_full", "quota", "not_ready", "closed")
 _UNEXPECTED = "unexpected"
 
 
@@ -46,11 +42,6 @@ def explain(error: BaseException | str, strings: Strings) -> Explanation:
         if f"errors.{kind.__name__}.title" in strings:
             return _say(kind.__name__, strings, str(error) if ours else "")
     return _say(_UNEXPECTED, strings)
-
-
-def explain_refusal(code: str, strings: Strings) -> Explanation:
-    """Explain why a turn was not started."""
-    return _say(f"refused.{code}", strings)
 
 
 def explain_status(status: Status, strings: Strings) -> Explanation:

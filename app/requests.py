@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from app.task import Begun, Task
 from storage.records import OWNER_ID, Conversation, Turn
@@ -15,12 +16,14 @@ from storage.store import Store
 
 MAX_ALTERNATIVES = 8
 MAX_PROMPT_CHARS = 2_000_000
+# Why a turn was not started: the key of a sentence.
+Refusal = Literal["empty", "too_long", "running", "queue_full", "quota", "not_ready", "closed"]
 
 
 class JobRefused(Exception):
-    """A turn was not started. `code`: one of `app.explain.REFUSALS`."""
+    """A turn was not started."""
 
-    def __init__(self, code: str) -> None:
+    def __init__(self, code: Refusal) -> None:
         super().__init__(code)
         self.code = code
 

@@ -33,8 +33,3 @@ def remove_kept(folder: Path, scope: str) -> None:
     parts = scope.split("/")
     if len(parts) <= 2 and all(_NAME.fullmatch(part) for part in parts):
         shutil.rmtree(folder.joinpath(*parts), ignore_errors=True)
-
-
-def conversations_kept(folder: Path) -> list[str]:
-    """The scopes of which something is kept."""
-    return [f"{place.parent.name}/{place.name}" for place in folder.glob("*/*") if place.is_dir()]

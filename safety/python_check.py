@@ -25,9 +25,6 @@ _WEAK_HASHES = {"hashlib.md5", "hashlib.sha1"}
 _GUESSABLE = {"random.random", "random.randint", "random.choice", "random.choices", "random.sample"}
 _SECRET_TARGETS = ("token", "secret", "password", "passwd", "otp", "nonce", "salt", "session")
 _SQL_WORDS = ("select ", "insert ", "update ", "delete ", "drop ", "where ", "alter ")
-_PLACEHOLDERS = (
-    "your", "xxx", "<", "changeme", "example", "...", "***", "${", "{{", "placeholder",
-)  # fmt: skip
 _HTTP = ("requests.", "httpx.", "session.")
 
 

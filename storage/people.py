@@ -33,7 +33,6 @@ class Person:
     daily_token_quota: int | None
     created_at: int
     disabled_at: int | None
-    num_sessions: int
     num_tokens_today: int
 
 
@@ -235,9 +234,7 @@ _DAY_TOKENS = (
 def _everybody(db: Database) -> list[Person]:
     rows = db.execute(
         "SELECT u.id, u.name, u.role, u.password_hash IS NOT NULL, u.daily_token_quota, "
-        "u.created_at, u.disabled_at, (SELECT count(*) FROM session AS s WHERE s.user_id = u.id "
-        f"AND s.expires_at > ?), {_DAY_TOKENS} FROM user AS u ORDER BY u.id",
-        (now(),),
+        f"u.created_at, u.disabled_at, {_DAY_TOKENS} FROM user AS u ORDER BY u.id"
     )
     return [
         Person(**{**dict(zip(_PERSON, row, strict=True)), "has_password": bool(row[3])})

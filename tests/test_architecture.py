@@ -25,11 +25,6 @@ def files(*places: str) -> list[Path]:
     return [path.relative_to(ROOT) for path in found]
 
 
-def module_name(path: Path) -> str:
-    """`engine/base.py` → `engine.base`."""
-    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
-
-
 @cache
 def imports(path: Path, *, lazy: bool = True) -> frozenset[str]:
     """The modules that a file names in its imports, `from a import b` as both `a` and `a.b`.

@@ -10,7 +10,7 @@ import pytest
 
 from engine.base import Chunk, Prompt, Sampling, Statistics
 from engine.disk_tier import PIECE
-from engine.kept_files import MEMORY_ONLY, conversations_kept, remove_kept
+from engine.kept_files import MEMORY_ONLY, remove_kept
 from engine.local import LocalEngine
 from tests.engine.checkpoints import make_checkpoint
 
@@ -25,6 +25,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def kept(tmp_path: Path) -> Path:
     return tmp_path / "kept"
+
+
+def conversations_kept(folder: Path) -> list[str]:
+    """The scopes of which something is kept."""
+    return [f"{place.parent.name}/{place.name}" for place in folder.glob("*/*") if place.is_dir()]
 
 
 def start(folder: Path, kept: Path, **options: Any) -> LocalEngine:
