@@ -48,7 +48,7 @@ class PrivateFormatter(logging.Formatter):
         record.stack_info = None
         return super().format(record)
 
-    def formatException(self, ei: object) -> str:  # noqa: N802  # the name is logging's
+    def formatException(self, ei: object) -> str:  # the name is logging's
         """The chain of exceptions, each by type and place."""
         error = ei[1] if isinstance(ei, tuple) else None
         return describe(error) if isinstance(error, BaseException) else ""
@@ -63,7 +63,7 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
             os.chmod(self.baseFilename, 0o600)  # noqa: PTH101  # a path string of logging's
         return stream
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+    def handleError(self, record: logging.LogRecord) -> None:
         """A log that cannot be written must not hurt what it tells about."""
 
 

@@ -54,7 +54,7 @@ _ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "a": frozenset({"href", "title"}),
     "figure": frozenset({"data-lang"}),
     "ol": frozenset({"start"}),
-    **{tag: _MATH_ATTRIBUTES for tag in _MATHML},
+    **dict.fromkeys(_MATHML, _MATH_ATTRIBUTES),
 }
 _CLASSES = {
     "span": frozenset(_PREFIX + name for name in STANDARD_TYPES.values() if name),

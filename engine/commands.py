@@ -25,7 +25,7 @@ from engine.infill import infill_ids
 from engine.usual import usual_sampling
 
 # What shapes the choice of a token, as `--name value`.
-FILTERS: dict[str, type[int] | type[float]] = {
+FILTERS: dict[str, type[int | float]] = {
     "temperature": float,
     "top_k": int,
     "top_p": float,

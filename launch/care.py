@@ -149,7 +149,7 @@ def try_out(python: Path) -> None:
             "--no-browser",
         ]
         environment = clean_environment(data)
-        for name in [name for name in environ_settings(environment)]:
+        for name in list(environ_settings(environment)):
             del environment[name]
         trial = subprocess.Popen(
             command,

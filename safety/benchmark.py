@@ -108,7 +108,7 @@ def grouped(judged: Iterable[Judged]) -> Mapping[str, list[Judged]]:
     groups: dict[str, list[Judged]] = {}
     for one in judged:
         groups.setdefault(f"{one.probe.language} (all)", []).append(one)
-    for one in list(sum(groups.values(), [])):
+    for one in [one for group in groups.values() for one in group]:
         groups.setdefault(f"{one.probe.language} {one.probe.kind}", []).append(one)
     return groups
 

@@ -255,7 +255,7 @@ class LlamaGuard:
         for reading in readings:
             try:
                 reading.scored.close()
-            except Exception:  # noqa: S112 - closing is all that is left to do
+            except Exception:  # closing is all that is left to do
                 continue
 
 

@@ -86,8 +86,13 @@ def _tree(nodes: Sequence[Node]) -> tuple[list[dict[str, Any]], dict[str, int], 
 
 
 def _message(number: int, parent: int | None, node: Node) -> dict[str, Any]:
-    verdicts = [dict(stage="prompt", guard="imported", guard_version="", action="unchecked",
-                     score=0.0)] if node.role == "user" else []  # fmt: skip
+    unchecked = {
+        "stage": "prompt",
+        "guard": "imported",
+        "guard_version": "",
+        "action": "unchecked",
+        "score": 0.0,
+    }
     return {
         "id": number,
         "parent": parent,
@@ -95,7 +100,7 @@ def _message(number: int, parent: int | None, node: Node) -> dict[str, Any]:
         "status": "done",
         "content": node.text,
         "created_at": node.at,
-        "verdicts": verdicts,
+        "verdicts": [unchecked] if node.role == "user" else [],
     }
 
 
@@ -132,7 +137,7 @@ def milliseconds(value: Any) -> int | None:
     """A time in seconds, milliseconds, microseconds or nanoseconds, or as ISO 8601, in ms."""
     try:
         if isinstance(value, str):
-            return int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() * 1000)
+            return int(datetime.fromisoformat(value).timestamp() * 1000)
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             return None
         scale = next(

@@ -62,7 +62,7 @@ class ConversationList:
         rows = self._above(user_id, payload)
         num_above = begin + sum(start < begin for _, start in groups)
         rows.append(("space-above", self._space(num_above)))
-        headings = dict((start, name) for name, start in groups)
+        headings = {start: name for name, start in groups}
         for place, conversation in enumerate(listed, start=begin):
             if place in headings:
                 html = self._templates.render("day", title=headings[place])

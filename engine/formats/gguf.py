@@ -43,7 +43,7 @@ _NUMBERS = {
     10: "Q",
     11: "q",
     12: "d",
-}  # noqa: E501
+}
 _STRING, _ARRAY = 8, 9
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
 

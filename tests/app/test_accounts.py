@@ -108,7 +108,7 @@ def test_the_secret_of_a_run() -> None:
     class Nothing:
         def add_session(
             self, token_sha256: bytes, user_id: int, expires_at: int, agent: str = ""
-        ) -> None: ...  # noqa: E501
+        ) -> None: ...
 
         def session_user(self, token_sha256: bytes, *, idle_milliseconds: int) -> None: ...
 

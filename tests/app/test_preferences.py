@@ -90,7 +90,7 @@ def test_pairs_are_whole_conversations(store: Store) -> None:
 
 
 def test_examples_are_conversations_with_a_thumb_up(store: Store) -> None:
-    _, key = _rated(store)
+    _rated(store)
     (row,) = [json.loads(line) for line in example_lines(store, 1)]
     assert [m["content"] for m in row["messages"]][-2:] == ["two", "Better, 更好."]
     assert list(example_lines(store, 2)) == []

@@ -22,7 +22,7 @@ SECRET = "the-secret-of-this-run"
 class _Corral(BaseHTTPRequestHandler):
     """Answers as the server does: a one-time address for the secret, else a refusal."""
 
-    def do_POST(self) -> None:  # noqa: N802 - the name is http.server's
+    def do_POST(self) -> None:
         known = self.headers["Authorization"] == f"Bearer {SECRET}" and self.path == LAUNCH_PATH
         answer = {"url": getattr(self.server, "url", "")} if known else {"detail": "no"}
         body = json.dumps(answer).encode()

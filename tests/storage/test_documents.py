@@ -155,14 +155,14 @@ _JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
     max_leaves=8,
 )
+_OPTIONAL = (
+    *("parent", "status", "content", "verdicts", "generations", "feedback"),
+    *("created_at", "removed_at", "error_code"),
+)
 _MESSAGE = st.fixed_dictionaries(
     {"id": st.integers(0, 6) | _JSON, "role": st.sampled_from(["user", "assistant"]) | _JSON},
-    optional={
-        name: _JSON
-        for name in ("parent", "status", "content", "verdicts", "generations", "feedback",
-                     "created_at", "removed_at", "error_code")
-    },
-)  # fmt: skip
+    optional=dict.fromkeys(_OPTIONAL, _JSON),
+)
 
 
 @settings(max_examples=60, deadline=None)

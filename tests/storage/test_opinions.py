@@ -120,7 +120,7 @@ def test_a_branch_begins_as_the_answer_beside_it(store: Store) -> None:
 
 def test_recent_runs_are_ones_own_and_in_order(store: Store) -> None:
     make.add_user(store, "stranger")
-    key, *_ = _two_answers(store)
+    _two_answers(store)
     runs = store.recent_runs(OWNER_ID, since=0)
     assert [run.model for run in runs] == ["tiny"] * len(runs) and runs
     assert store.recent_runs(OWNER_ID, since=2**62) == []
