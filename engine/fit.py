@@ -125,11 +125,11 @@ def predict(
         weights,
         users * slot,
         _activation_bytes(config, precision, min(context, _CHUNK), context, shape),
-        _loading_bytes(config, precision, device),
+        _loading_bytes(config, precision),
     )
 
 
-def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.device) -> int:
+def _loading_bytes(config: LlamaConfig, precision: Precision) -> int:
     """The most that is held while matrix after matrix is read: the finished ones, and one's making.
 
     A stacked matrix is read in parts and joined, so what was read is held twice for a moment.
