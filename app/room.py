@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from engine.catalog import KNOWN, KnownModel
 from engine.config import LlamaConfig
+from engine.errors import DeviceAbsent
 from engine.shapes import shape
 
 # Context that a model must have room for beside its weights to count as fitting.
@@ -45,6 +46,14 @@ class Room:
 
         chosen = choose_device(device)
         return cls(chosen.type, free_bytes(chosen), choose_threads(), total_bytes(chosen))
+
+    @classmethod
+    def if_present(cls, device: str) -> Room | None:
+        """As `of_machine`; None where the device of the settings is absent."""
+        try:
+            return cls.of_machine(device)
+        except DeviceAbsent:
+            return None
 
     def weights(self, config: LlamaConfig, precision: str) -> int:
         """Bytes of the weights alone, in one of `engine.fit.PRECISIONS`."""

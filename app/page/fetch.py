@@ -15,7 +15,6 @@ from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
 from engine.catalog import KNOWN, KnownModel, known
-from engine.errors import DeviceAbsent
 from engine.shapes import shape
 
 
@@ -63,7 +62,7 @@ class FetchPanel:
 
     def values(self, here: set[str]) -> dict[str, object]:
         """What the template needs. `here`: names of the models that are on this machine."""
-        room = self._room()
+        room = Room.if_present(self._services.settings.device)
         suggested = room.suggestions() if room else []
         downloads = self._services.downloads
         view = downloads.view()
@@ -96,7 +95,7 @@ class FetchPanel:
 
     def _quantizations(self, view: DownloadView) -> list[_Quantization]:
         """What can be chosen of a repository of GGUF files, if that is what it waits for."""
-        room = self._room()
+        room = Room.if_present(self._services.settings.device)
         return [
             _Quantization(
                 name,
@@ -149,12 +148,6 @@ class FetchPanel:
         if view.state == "failed":
             return self._say("panels.fetch.failed", name=name), "error"
         return self._say(f"panels.fetch.{view.state}", name=name), "info"
-
-    def _room(self) -> Room | None:
-        try:
-            return Room.of_machine(self._services.settings.device)
-        except DeviceAbsent:
-            return None
 
     def _line(self, view: DownloadView) -> str:
         """1.2 of 2.5 GB · 12.3 MB/s · about 2 min left."""

@@ -20,7 +20,6 @@ from app.services import Services
 from engine.anatomy import cache_bytes, group_size, parts
 from engine.catalog import BUILT_IN
 from engine.config import LlamaConfig
-from engine.errors import DeviceAbsent
 
 if TYPE_CHECKING:
     from engine.tokenizer import Tokenizer
@@ -77,7 +76,7 @@ class Inspector:
             said = choice.problem if choice else self._say("panels.models.unknown")
             return {"kind": "inspect", "said": said, "tone": "error"}
         config = choice.config
-        room = self._room()
+        room = Room.if_present(self._services.settings.device)
         html = self._templates.render(
             "panel_inspect",
             name=choice.name,
@@ -116,12 +115,6 @@ class Inspector:
     def _choice(self, name: str) -> ModelChoice | None:
         choices = model_choices(self._services.settings)
         return next((choice for choice in choices if choice.name == name), None)
-
-    def _room(self) -> Room | None:
-        try:
-            return Room.of_machine(self._services.settings.device)
-        except DeviceAbsent:
-            return None
 
     def _facts(self, config: LlamaConfig) -> list[tuple[str, str]]:
         rope, say = config.rope, self._say

@@ -16,7 +16,6 @@ from app.room import Room
 from app.services import Services
 from engine.base import EngineInfo
 from engine.catalog import BUILT_IN
-from engine.errors import DeviceAbsent
 from storage.records import OWNER_ID, StorageError
 
 
@@ -54,7 +53,7 @@ class ModelsPanel:
         settings = services.settings
         origin = settings.origin("model")
         choices = model_choices(settings) if owner else []
-        room = self._room()
+        room = Room.if_present(self._services.settings.device)
         running = (choice.config for choice in choices if choice.name == services.running.name)
         config = next(running, None)
         html = self._templates.render(
@@ -101,12 +100,6 @@ class ModelsPanel:
     @property
     def _fetching(self) -> bool:
         return self._services.downloads.view().state == "running"
-
-    def _room(self) -> Room | None:
-        try:
-            return Room.of_machine(self._services.settings.device)
-        except DeviceAbsent:
-            return None
 
     def act(self, user_id: int, mode: str, text: str) -> dict[str, object]:
         """Load or unload a model, or keep, try or remove a server. Raises `EngineError`."""

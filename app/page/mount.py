@@ -34,12 +34,11 @@ from app.settings import Settings
 from app.static_files import StaticFiles
 from app.strings import Strings, speaking
 
+_OPENING = ("view", "send", "again", "resume", "version", "anyway", "appeal")
+_LISTING = ("listing", "rename", "pin", "trash", "restore")
+_EVENTS = (*_OPENING, "follow", "stop", *_LISTING, "pulse", "seek", "draft")
 # The script calls trigger(name, data); Gradio knows the names from this line.
-_BRIDGE = (
-    "(window.corral = window.corral || []).push({trigger, events: ['view', 'send', 'again',"
-    " 'resume', 'version', 'anyway', 'appeal', 'follow', 'stop', 'listing', 'rename', 'pin',"
-    " 'trash', 'restore', 'pulse', 'seek', 'draft']})"
-)
+_BRIDGE = f"(window.corral = window.corral || []).push({{trigger, events: {json.dumps(_EVENTS)}}})"
 MAX_EVENTS_AT_ONCE = 256  # one for each page that follows an answer; none of them holds a thread
 MAX_SESSIONS = 200
 MAX_FORGOTTEN_BYTES = 500
@@ -131,10 +130,10 @@ def _connect(
         "concurrency_limit": None,
     }
     for handlers, names, painted in (
-        (chat, ("view", "send", "again", "resume", "version", "anyway", "appeal"), EVERYTHING),
+        (chat, _OPENING, EVERYTHING),
         (chat, ("follow",), LIVE),
         (chat, ("stop",), ()),
-        (side, ("listing", "rename", "pin", "trash", "restore"), SIDE),
+        (side, _LISTING, SIDE),
         (side, ("pulse",), FOOT),
         (side, ("draft",), ()),
         (FindInConversation(services, renderer), ("seek",), FOUND),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -28,16 +29,17 @@ from storage.records import OWNER_ID, NotFound
 
 # The handlers return a value for each of these, in this order.
 PAINTED = ("panel", "head", "foot")
+_EVENTS = ("panel", "policy", "model", "fetch", "inspect", "desk", "people")
 _ON_LOAD = (
     "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
-    " events: ['panel', 'policy', 'model', 'fetch', 'inspect', 'desk', 'people']})"
+    f" events: {json.dumps(_EVENTS)}}})"
 )
 
 log = logging.getLogger("corral.page")
 
 
 def panel_pane() -> gr.HTML:
-    """The component of both dialogs: it takes their values and sends their events."""
+    """The component of all dialogs: it takes their values and sends their events."""
     return gr.HTML(html_template="", js_on_load=_ON_LOAD, elem_id="panels", apply_default_css=False)
 
 
@@ -57,7 +59,7 @@ class Panels:
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
         """Let the events of `panel` reach the handlers; `outputs` are those of `PAINTED`."""
-        for name in ("panel", "policy", "model", "fetch", "inspect", "desk", "people"):
+        for name in _EVENTS:
             getattr(panel, name)(getattr(self, name), outputs=outputs, **options)
 
     async def panel(self, event: gr.EventData, request: gr.Request) -> Update:
