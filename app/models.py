@@ -35,7 +35,7 @@ class ModelUnloaded(Exception):
 class ModelChoice:
     """A model on this machine. `problem`: why it cannot be loaded, one sentence, or ""."""
 
-    name: str  # what `Services.use_model` takes
+    name: str  # what `RunningModel.use` takes
     path: Path  # a folder, or one GGUF file
     num_parameters: int = 0
     context_length: int = 0

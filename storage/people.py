@@ -118,7 +118,7 @@ class People:
         self._call(lambda db: _set_disabled(db, user_id, disabled))
 
     def remove(self, user_id: int) -> None:
-        """Remove an account and all it has said. Not the owner. `Store.scrub` frees the pages."""
+        """Remove an account and its words, not the owner; `Store.remove_person` does the rest."""
         self._call(lambda db: _remove(db, user_id))
 
     def guests_gone(self, *, idle_milliseconds: int) -> list[int]:

@@ -4,7 +4,8 @@ Each is a prompt with an attached file of that name, a reply, and a title in the
 page together are the system prompt and the name of the model.
 
 That no script ran, no policy was broken and nothing was asked of another host is checked at the
-end of every test by the `page` fixture; `PAYLOADS` leave a mark by `print`, `alert` and the like.
+end of every test by the `page` fixture; those that run leave a mark by
+`print`, `alert` and the like.
 """
 
 from __future__ import annotations
