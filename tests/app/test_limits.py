@@ -14,7 +14,7 @@ from app.page.uploads import Uploads
 from app.rates import MAX_AT_ONCE, Rates
 from app.routes import MAX_OPEN_BODY_BYTES
 from tests.app.asgi import ask, ask_async, same_origin
-from tests.app.test_gateway import GUEST, JOIN, OWNER, House
+from tests.app.gateway_house import GUEST, JOIN, OWNER, House
 
 LINK = "abcdef.gradio.live"
 

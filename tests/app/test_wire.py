@@ -13,7 +13,7 @@ import uvicorn
 
 from app import wire
 from app.wire import http_config
-from tests.app.test_gateway import OWNER, House
+from tests.app.gateway_house import OWNER, House
 
 HEAD = f"Host: 127.0.0.1:7860\r\nCookie: {OWNER}\r\n"
 GET = f"GET /config HTTP/1.1\r\n{HEAD}"

@@ -1,15 +1,17 @@
-"""A tiny engine to ask, and its one greedy answer for comparing formats."""
+"""A tiny engine, asking one, and the greedy answer that tells formats apart."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 from typing import Any
 
-from engine.base import EngineInfo, Prompt, Sampling
+from engine.base import Chunk, EngineInfo, Message, Prompt, Sampling
 from engine.local import LocalEngine
 from tests.engine.checkpoints import make_checkpoint
+
+GREEDY = Sampling(temperature=0, max_new_tokens=12)
 
 
 @dataclass(frozen=True)
@@ -25,9 +27,8 @@ def greedy_reply(path: Path, num_new: int = 24, **options: Any) -> Answer:
     try:
         prompt = Prompt(messages=[{"role": "user", "content": "Hello, who are you?"}])
         sampling = Sampling(temperature=0, max_new_tokens=num_new)
-        chunks = list(engine.stream(prompt, sampling, cancel=Event(), scope=""))
-        ids = [id for chunk in chunks for id in chunk.ids]
-        return Answer(ids, "".join(chunk.text for chunk in chunks), engine.info())
+        chunks = ask(engine, prompt, sampling, scope="")
+        return Answer(ids_of(chunks), text_of(chunks), engine.info())
     finally:
         engine.close()
 
@@ -39,3 +40,21 @@ def tiny_engine(folder: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(made, device="cpu", precision="fp32", cache_bytes=64 << 20)
     yield engine
     engine.close()
+
+
+def ask(
+    engine: LocalEngine,
+    prompt: Prompt | list[Message],
+    sampling: Sampling = GREEDY,
+    scope: str = "1",
+) -> list[Chunk]:
+    prompt = Prompt(messages=prompt) if isinstance(prompt, list) else prompt
+    return list(engine.stream(prompt, sampling, cancel=Event(), scope=scope))
+
+
+def ids_of(chunks: Sequence[Chunk]) -> list[int]:
+    return [id for chunk in chunks for id in chunk.ids]
+
+
+def text_of(chunks: list[Chunk]) -> str:
+    return "".join(chunk.text for chunk in chunks)

@@ -13,9 +13,9 @@ from engine.errors import FormInvalid
 from engine.local import LocalEngine
 from engine.speculation import Worth
 from engine.tokenizer import Tokenizer, load_tokenizer
+from tests.engine.answers import ask, ids_of, text_of
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_local import ask, ids_of, text_of
-from tests.engine.test_scheduler import Bench, prompt_of
+from tests.engine.scheduling import Bench, prompt_of
 from tests.engine.test_tokenizer import KINDS
 
 SCHEMA = {

@@ -12,8 +12,9 @@ from engine.errors import ModelUnsupported
 from engine.kv_cache import Slot
 from engine.local import LocalEngine
 from engine.speculation import Lookup, Worth
+from tests.engine.answers import ids_of
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_scheduler import OUT_OF_MEMORY, Bench, ids_of, loaded, prompt_of
+from tests.engine.scheduling import OUT_OF_MEMORY, Bench, loaded, prompt_of
 
 Make = Callable[..., Bench]
 

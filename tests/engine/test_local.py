@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine import matrices
-from engine.base import Chunk, Message, Prompt, Sampling
+from engine.base import Message, Prompt, Sampling
 from engine.checkpoint import open_checkpoint
 from engine.errors import (
     CheckpointBroken,
@@ -25,9 +25,8 @@ from engine.errors import (
 from engine.kv_cache import Slot
 from engine.local import LocalEngine
 from engine.weights import load_llama
+from tests.engine.answers import ask, ids_of, text_of
 from tests.engine.checkpoints import make_checkpoint, save_weights
-
-GREEDY = Sampling(temperature=0, max_new_tokens=12)
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +39,6 @@ def engine(folder: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(folder, device="cpu", cache_bytes=64 << 20)
     yield engine
     engine.close()
-
-
-def ask(
-    engine: LocalEngine,
-    prompt: Prompt | list[Message],
-    sampling: Sampling = GREEDY,
-    scope: str = "1",
-) -> list[Chunk]:
-    prompt = Prompt(messages=prompt) if isinstance(prompt, list) else prompt
-    return list(engine.stream(prompt, sampling, cancel=Event(), scope=scope))
-
-
-def ids_of(chunks: list[Chunk]) -> list[int]:
-    return [id for chunk in chunks for id in chunk.ids]
-
-
-def text_of(chunks: list[Chunk]) -> str:
-    return "".join(chunk.text for chunk in chunks)
 
 
 def test_a_greedy_answer_is_streamed_token_by_token(engine: LocalEngine) -> None:

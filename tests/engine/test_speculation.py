@@ -7,8 +7,9 @@ import pytest
 
 from engine.base import Sampling
 from engine.speculation import MOST, Lookup, Worth
+from tests.engine.answers import ids_of
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_scheduler import Bench, ids_of, prompt_of
+from tests.engine.scheduling import Bench, prompt_of
 
 
 @pytest.fixture(scope="module")

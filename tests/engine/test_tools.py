@@ -13,8 +13,8 @@ from engine.tokenizer import load_tokenizer
 from engine.tool_format import tool_format_for
 from engine.tools import calls_in, may_be_call
 from tests.engine import tiny_tokenizers as tiny
+from tests.engine.answers import ask
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_local import ask
 
 # In the manner of Llama 3.1's: functions in the first prompt, calls as JSON, results as ipython.
 TEMPLATE = """

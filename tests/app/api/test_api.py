@@ -6,51 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 
-from app.api.keys import SCOPES, Keys
-from app.gateway import Gateway
-from app.site import Site, build
+from app.api.keys import SCOPES
 from storage.records import OWNER_ID
-from tests.app.asgi import Answer, ask
+from tests.app.api.house import PROMPT, House, events
+from tests.app.asgi import ask
 from tests.app.fakes import FailingGuard, TellingEngine
-from tests.app.house import make_services, no_page, sign_in
-
-PROMPT = [{"role": "user", "content": "Say hello."}]
-
-
-class House:
-    """Corral without its page, its API on, and a key of the owner."""
-
-    def __init__(self, data: Path, **parts: Any) -> None:
-        self.engine = parts.pop("engine", None) or TellingEngine(["Hello there, friend."])
-        self.services = make_services(data, engine=self.engine, **parts)
-        self.services.load()
-        self.site: Site = build(self.services, no_page)
-        self.gateway: Gateway = self.site.app
-        self.gateway.api_on = True
-        self.keys = Keys(self.services.store.people)
-        self.key = self.keys.create(OWNER_ID, "test")
-
-    def post(self, path: str, value: object, *, key: str = "", **more: Any) -> Answer:
-        headers = [("content-type", "application/json")]
-        headers.append(("authorization", f"Bearer {key or self.key}"))
-        body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        headers += more.pop("headers", [])
-        return ask(self.site.app, "POST", path, headers=headers, body=body, **more)
-
-    def get(self, path: str, key: str = "") -> Answer:
-        return ask(
-            self.site.app, "GET", path, headers=[("authorization", f"Bearer {key or self.key}")]
-        )
-
-    def chat(self, **fields: Any) -> Answer:
-        return self.post("/v1/chat/completions", {"model": "corral", "messages": PROMPT, **fields})
-
-    def complete(self, prompt: object = "Once", **fields: Any) -> Answer:
-        return self.post("/v1/completions", {"model": "corral", "prompt": prompt, **fields})
+from tests.app.house import sign_in
 
 
 @pytest.fixture
@@ -58,12 +22,6 @@ def house(tmp_path: Path) -> Iterator[House]:
     found = House(tmp_path)
     yield found
     found.services.close()
-
-
-def events(answer: Answer) -> list[Any]:
-    lines = [line for line in answer.body.decode().split("\n\n") if line]
-    assert lines.pop() == "data: [DONE]"
-    return [json.loads(line.removeprefix("data: ")) for line in lines]
 
 
 def test_a_chat_is_answered_in_openais_shape(house: House) -> None:

@@ -21,8 +21,8 @@ from app.api.keys import Keys
 from app.site import build
 from engine.local import LocalEngine
 from storage.records import OWNER_ID
+from tests.app.api.house import House
 from tests.app.api.running import served
-from tests.app.api.test_api import House
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.house import make_services, no_page
 from tests.engine.checkpoints import make_checkpoint

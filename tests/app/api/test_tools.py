@@ -11,7 +11,7 @@ import pytest
 
 from engine.base import ToolStyle
 from engine.constraint import check_form
-from tests.app.api.test_api import House, events
+from tests.app.api.house import House, events
 from tests.app.fakes import TellingEngine
 
 WEATHER = {
