@@ -27,6 +27,9 @@ BASE: dict[str, Any] = {
     "torch_dtype": "float32",
 }
 
+# Wide enough for the own kernels.
+WIDE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
+
 SPECIALS = (
     "<|begin_of_text|>",
     "<|end_of_text|>",

@@ -14,7 +14,6 @@ from engine.local import LocalEngine
 from engine.speculation import Worth
 from engine.tokenizer import Tokenizer, load_tokenizer
 from tests.engine.answers import ask, ids_of, text_of
-from tests.engine.checkpoints import make_checkpoint
 from tests.engine.scheduling import Bench, prompt_of
 from tests.engine.test_tokenizer import KINDS
 
@@ -29,11 +28,6 @@ SCHEMA = {
     "additionalProperties": False,
 }
 ANIMAL = Sampling(json_schema=json.dumps(SCHEMA), max_new_tokens=120)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny-chat")
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,8 @@ from engine.loading import attach_step
 from engine.quantize import Precision
 from engine.speculation import Worth
 from tests.engine.answers import ids_of
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.checkpoints import WIDE, make_checkpoint
 from tests.engine.scheduling import Bench, loaded, prompt_of
-from tests.engine.test_kernels import WIDE
 
 WAYS = ["fp32", "bf16", "int8", "int4", "bf16 by torch", "int8 by torch"]
 NEEDS_A_COMPILER = shutil.which("cc") is None

@@ -19,7 +19,7 @@ from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.loading import attach_step, self_test
 from engine.weights import load_llama
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.checkpoints import WIDE, make_checkpoint
 
 pytestmark = pytest.mark.skipif(
     shutil.which("cc") is None, reason="needs a C compiler to build the kernels"
@@ -30,7 +30,6 @@ PROCESSORS = {"this one": ("-march=native",)} | (
     {"AVX2": ("-mavx2", "-mfma"), "SSE2": ("-march=x86-64",)} if X86 else {}
 )
 NUM_ROWS = 8
-WIDE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
 
 
 @pytest.fixture(scope="module")

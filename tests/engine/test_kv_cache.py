@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 import torch
@@ -17,10 +16,9 @@ from engine.loading import attach_step
 from engine.local import LocalEngine
 from engine.shapes import shape
 from engine.weights import load_llama
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.checkpoints import WIDE, make_checkpoint
 
 CPU = torch.device("cpu")
-WIDE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
 IDS = [256, *((at * at * 7) % 256 for at in range(80))]
 
 

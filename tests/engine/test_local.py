@@ -29,11 +29,6 @@ from tests.engine.answers import ask, ids_of, text_of
 from tests.engine.checkpoints import make_checkpoint, save_weights
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny-chat")
-
-
 @pytest.fixture
 def engine(folder: Path) -> Iterator[LocalEngine]:
     engine = LocalEngine(folder, device="cpu", cache_bytes=64 << 20)

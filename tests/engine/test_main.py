@@ -28,11 +28,6 @@ class Ran:
 Run = Callable[..., Ran]
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
-
-
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], folder: Path) -> Run:
     def run(*arguments: str, model: str | None = None) -> Ran:
@@ -113,7 +108,7 @@ def test_bench_gives_one_object(run: Run) -> None:
     ran = run("bench", "--json", "--num-prompt", "40", "--num-new", "4")
     measured = json.loads(ran.out)
     assert ran.status == 0
-    assert measured["model"] == "tiny"
+    assert measured["model"] == "tiny-chat"
     assert (measured["precision"], measured["threads"]) == ("fp32", 1)
     for name in ("decode_tokens_per_second", "prefill_tokens_per_second", "peak_bytes"):
         assert measured[name] > 0

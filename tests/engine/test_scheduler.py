@@ -13,13 +13,7 @@ from engine.base import Sampling
 from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.kv_cache import Slot
 from tests.engine.answers import ids_of
-from tests.engine.checkpoints import make_checkpoint
 from tests.engine.scheduling import OUT_OF_MEMORY, Bench, prompt_of
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture

@@ -8,13 +8,7 @@ import pytest
 from engine.base import Sampling
 from engine.speculation import MOST, Lookup, Worth
 from tests.engine.answers import ids_of
-from tests.engine.checkpoints import make_checkpoint
 from tests.engine.scheduling import Bench, prompt_of
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
