@@ -183,6 +183,17 @@ def test_ours_are_all_of_the_checked_folders() -> None:
     assert folders <= known
 
 
+def test_files_of_tests_take_nothing_from_each_other() -> None:
+    """What two of them need stands in a module of its own."""
+    wrong = {
+        f"{path} <- {name}"
+        for path in files("tests")
+        for name in imports(path)
+        if re.match(r"tests\..*\btest_", name)
+    }
+    assert wrong == set()
+
+
 def test_importing_is_read_rightly(tmp_path: Path) -> None:
     """The reader of imports itself: lazy ones count for the rules, not for the start."""
     source = "import a.b\nfrom c import d\ndef f():\n    import e\n"

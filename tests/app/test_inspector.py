@@ -23,7 +23,7 @@ from engine.errors import ServerRefused
 from engine.shapes import SHAPES, shape
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.openai_server import ServerState, serve
-from tests.engine.test_inspect import ROWS, config_of
+from tests.engine.published import ROWS, config_of
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ from app.accounts import digest
 from app.services import Services
 from app.site import Site
 from storage.records import OWNER_ID
+from tests.app.all_routes import METHODS, all_routes, example
 from tests.app.asgi import ask, same_origin
 from tests.app.house import make_services, sign_in, whole_site
 from tests.app.panel_events import fire, make_panels
-from tests.app.test_mounted import METHODS, all_routes, example
 from tests.storage import make
 
 SAMPLE = 250

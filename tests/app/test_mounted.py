@@ -11,21 +11,17 @@ import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pytest
-from fastapi.routing import iter_route_contexts
-from starlette.routing import Mount
 
 from app import routes
 from app.reply import PAGE_POLICY
 from app.services import Services
 from app.site import Site
+from tests.app.all_routes import METHODS, all_routes, example
 from tests.app.asgi import Answer, ask, ask_async, same_origin
 from tests.app.house import make_services, sign_in, whole_site
-
-METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 
 # Routes that this version of Gradio has and Corral does not use. A new version that adds one fails
 # the test below: read what it does, then add it here or to `app/routes.py`.
@@ -75,21 +71,6 @@ def site(services: Services) -> Site:
 @pytest.fixture(scope="module")
 def owner(site: Site, services: Services) -> str:
     return sign_in(services, 1, "owner-token")
-
-
-def all_routes(app: Any, prefix: str = "") -> Iterator[str]:
-    """The path of every route of an app and of what is mounted in it."""
-    for context in iter_route_contexts(app.routes):
-        route = context.original_route
-        if isinstance(route, Mount):
-            yield from all_routes(route.app, prefix + route.path)
-        else:
-            yield prefix + str(context.path)
-
-
-def example(path: str) -> str:
-    """A path that a route's pattern matches."""
-    return re.sub(r"\{[^}]*\}", "x1234", path)
 
 
 def test_every_route_is_known(site: Site) -> None:

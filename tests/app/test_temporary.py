@@ -14,7 +14,7 @@ from engine.local import LocalEngine
 from storage.records import OWNER_ID, NotFound
 from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
-from tests.storage.test_temporary import CANARY, holds
+from tests.storage.make import CANARY, holds
 
 
 @pytest.fixture

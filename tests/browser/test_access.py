@@ -1,16 +1,12 @@
 """axe-core finds nothing on any screen, in both colours, wide and narrow."""
 
-from pathlib import Path
-
-import axe_playwright_python
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import ask
 from tests.browser.site import Site
 
-AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 RICH = """# Title
 
 - [x] done
@@ -24,19 +20,6 @@ print(1)
 | 1 | $5 |
 
 \\(x^2\\)"""
-
-
-def violations(page: Page) -> list[str]:
-    """What axe reports, a line each: the rule, and where."""
-    page.evaluate(AXE)
-    found = page.evaluate(
-        "(tags) => axe.run(document, {runOnly: {type: 'tag', values: tags}})", RULES
-    )
-    return [
-        f"{rule['id']}: {node['html'][:120]}"
-        for rule in found["violations"]
-        for node in rule["nodes"]
-    ]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from storage.records import OWNER_ID
-from tests.app.test_imports import HOSTILE, chatgpt
+from tests.app.chat_exports import HOSTILE, chatgpt
 from tests.browser.conftest import ask, settle
 from tests.browser.site import Site
 

@@ -10,9 +10,9 @@ from playwright.sync_api import Browser, Page, expect
 from app.strings import Strings
 from storage.records import OWNER_ID
 from tests.app.paper_tunnel import PaperTunnel, share_of
+from tests.browser.axe import violations
 from tests.browser.conftest import ask
 from tests.browser.guarded import Guarded
-from tests.browser.test_access import violations
 
 pytestmark = pytest.mark.browser
 STRINGS = Strings.load("en")

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ask
 from tests.browser.site import Site
-from tests.storage.test_temporary import CANARY, holds
+from tests.storage.make import CANARY, holds
 
 pytestmark = pytest.mark.browser
 

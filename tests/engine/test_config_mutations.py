@@ -11,7 +11,7 @@ from engine.errors import CheckpointError
 from engine.kv_cache import Slot
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_tokenizer_mutations import mutated_bytes, mutated_json
+from tests.engine.mutations import mutated_bytes, mutated_json
 
 SCALING = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,

@@ -15,7 +15,7 @@ from engine.speculation import Worth
 from engine.tokenizer import Tokenizer, load_tokenizer
 from tests.engine.answers import ask, ids_of, text_of
 from tests.engine.scheduling import Bench, prompt_of
-from tests.engine.test_tokenizer import KINDS
+from tests.engine.tokenizer_kinds import KINDS
 
 SCHEMA = {
     "type": "object",

@@ -3,7 +3,6 @@
 import json
 import random
 import shutil
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.tokenizer_model import LLAMA3_PATTERN, read_ranks
 from engine.vocabulary import byte_level_alphabet, is_marker
 from tests.engine import tiny_tokenizers as tiny
+from tests.engine.tokenizer_kinds import KINDS
 
 TEXTS = [
     "Hello there, how are you?",
@@ -28,41 +28,6 @@ TEXTS = [
     "I'm, you're, WE'LL",
     "\ufeffbom \u200bzero width \u202eright to left",
 ]
-
-
-def write_metaspace(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    file = tiny.metaspace_file(tiny.sentencepiece_model())
-    (folder / "tokenizer.json").write_text(file, encoding="utf-8")
-    names = {"bos_token": "<s>", "eos_token": {"content": "</s>"}}
-    tiny.write_json(folder / "tokenizer_config.json", names)
-    return folder
-
-
-def write_metaspace_scheme(folder: Path) -> Path:
-    """The newer spelling of the same: a Metaspace pre-tokenizer instead of two normalizers."""
-    folder = write_metaspace(folder)
-    file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    file["normalizer"] = None
-    file["pre_tokenizer"] = {
-        "type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": False,
-    }  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps(file), encoding="utf-8")
-    return folder
-
-
-def write_chatml(folder: Path) -> Path:
-    return tiny.write_byte_level(folder, tiny.CHATML_CONTROLS)
-
-
-KINDS: dict[str, Callable[[Path], Path]] = {
-    "byte-level": tiny.write_byte_level,
-    "chatml": write_chatml,
-    "metaspace": write_metaspace,
-    "metaspace-scheme": write_metaspace_scheme,
-    "ranks": tiny.write_ranks,
-    "sentencepiece": tiny.write_sentencepiece,
-}
 
 
 @pytest.fixture(params=KINDS)

@@ -12,7 +12,7 @@ from safety.base import GuardBroken, GuardMissing
 from safety.classifier import load_guard
 from safety.encoder import Encoder, EncoderConfig, Int8Linear, int8_works
 from safety.encoder_model import EncoderModel, packed, unpacked
-from tests.safety.test_together import Device
+from tests.safety.device import Device
 
 SHAPE = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,

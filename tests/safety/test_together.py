@@ -1,41 +1,12 @@
 """Questions that wait at the same time are answered in one pass, each with its own answer."""
 
-import queue
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from safety.together import Together, at_once
-
-
-class Device:
-    """A compute thread that begins only when it is told to, so that others can line up."""
-
-    def __init__(self) -> None:
-        self.jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self.waiting = threading.Semaphore(0)
-
-    def run(self, job):
-        future: Future = Future()
-
-        def work() -> None:
-            try:
-                future.set_result(job())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self.jobs.put(work)
-        self.waiting.release()
-        return future.result(timeout=30)
-
-    def begin(self, num_waiting: int) -> None:
-        """Compute what is there once so many wait."""
-        for _ in range(num_waiting):
-            assert self.waiting.acquire(timeout=30)
-        for _ in range(num_waiting):
-            self.jobs.get(timeout=30)()
+from tests.safety.device import Device
 
 
 class Doubling:

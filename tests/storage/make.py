@@ -7,6 +7,7 @@ from storage.connection import Database
 from storage.records import OWNER_ID, Generation, MessageRecord, Status, Turn, VerdictRecord
 from storage.store import Store
 
+CANARY = "zanzibarium-canary-52"
 ALLOW = VerdictRecord("final", "word-list", "1", "allow", 0.1)
 BLOCK = VerdictRecord("final", "word-list", "1", "block", 0.9, category="weapons", threshold=0.5)
 
@@ -98,3 +99,11 @@ def flush(store: Store) -> None:
 
 def contents(store: Store, key: str, user_id: int = OWNER_ID) -> list[str]:
     return [message.content for message in store.path(user_id, key)]
+
+
+def holds(folder: Path, text: str) -> list[Path]:
+    """The files below `folder` in which `text` stands, in any of the ways it may be encoded."""
+    spelled = [text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")]
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    return [path for path in files if any(one in path.read_bytes() for one in spelled)]

@@ -8,8 +8,7 @@ from storage.records import OWNER_ID, NotFound, SafetyEvent
 from storage.store import Store
 from storage.temporary import MOST_PER_USER
 from tests.storage import make
-
-CANARY = "zanzibarium-canary-52"
+from tests.storage.make import CANARY, holds
 
 
 def begin(store: Store, text: str = CANARY) -> str:
@@ -17,14 +16,6 @@ def begin(store: Store, text: str = CANARY) -> str:
     key = store.create_conversation(OWNER_ID, temporary=True).key
     make.turn(store, key, text, f"{text} in reply")
     return key
-
-
-def holds(folder: Path, text: str) -> list[Path]:
-    """The files below `folder` in which `text` stands, in any of the ways it may be encoded."""
-    spelled = [text.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")]
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    assert files
-    return [path for path in files if any(one in path.read_bytes() for one in spelled)]
 
 
 def test_it_is_a_conversation_like_any_other_until_it_ends(store: Store) -> None:

@@ -26,7 +26,7 @@ from tests.app.api.running import served
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.house import make_services, no_page
 from tests.engine.checkpoints import make_checkpoint
-from tests.engine.test_tools import TEMPLATE
+from tests.engine.tool_template import TEMPLATE
 
 ROOT = Path(__file__).resolve().parents[3]
 MODEL = ROOT / "assets" / "models" / "corral-chat"
