@@ -344,6 +344,22 @@ _PEOPLE = (
     "Elena", "Marcus", "Tilda", "Jorge", "Amina", "Pekka", "Sunita", "Bram", "Odette", "Kenji",
     "Ruslan", "Freda", "Ismael", "Greta", "Wilma", "Dorian", "Talia", "Ronja", "Matteo", "Selma",
 )  # fmt: skip
+_RARE_PEOPLE = (
+    "Ikechukwu",
+    "Ayodele",
+    "Padmaja",
+    "Hrvoje",
+    "Xolani",
+    "Tshering",
+    "Ekaterina",
+    "Fionnuala",
+    "Gulnara",
+    "Jacqueline",
+    "Cristobal",
+    "Sreelakshmi",
+    "Bjornstjerne",
+    "Quetzalli",
+)
 _BETWEEN = ("Why is the sky blue?", "Tell me a joke.", "What is 3 plus 4?", "How are you?",
             "Name three fruits.", "What is a river?")  # fmt: skip
 
@@ -354,6 +370,9 @@ def _memory(draw: random.Random) -> Iterator[Case]:
         ask = draw.choice(("What is my name?", "Do you remember my name?", "What am I called?"))
         between = tuple(draw.sample(_BETWEEN, draw.choice((1, 1, 2))))
         yield Case("memory: name", (told, *between, ask), says(who))
+    for who in _RARE_PEOPLE:
+        turns = (f"Good day, I am {who}.", "How are you?", "What is my name?")
+        yield Case("memory: rare name", turns, says(who))
     for _ in range(8):
         value = draw.randint(2, 99)
         turns = (f"Please remember the number {value}.", draw.choice(_BETWEEN[:2]),
@@ -370,6 +389,66 @@ def _memory(draw: random.Random) -> Iterator[Case]:
         ("I love pancakes.", "What do I like to eat?", "pancakes"),
     ):
         yield Case("memory: other", (told, draw.choice(_BETWEEN), ask), says(answer))
+
+
+def names_told() -> set[str]:
+    """Every name that a case tells, in small letters."""
+    return {who.lower() for who in (*_PEOPLE, *_RARE_PEOPLE)}
+
+
+# Spelled in none of the made exercises, so that letters must be known, not words.
+SPELLED = (
+    "garden", "window", "pencil", "summer", "bridge", "castle", "doctor", "basket", "orange",
+    "winter",
+)  # fmt: skip
+_FOLLOW_UPS: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("What is the capital of Italy?", "Good, and which is that of Spain?"), says("Madrid")),
+    (("What is the capital of Japan?", "and of egypt then"), says("Cairo")),
+    (("What is the opposite of hot?", "And the opposite of tall?"), says("short", "small", "low")),
+    (("What is the plural of mouse?", "So what is it for goose?"), says("geese")),
+    (("What color is the sky?", "And the grass, what color?"), says("green")),
+    (("Which day comes after Sunday?", "And the day after that one?"), says("Tuesday")),
+    (("How much is 5 plus 6?", "Now take 3 away from that."), number(8)),
+    (("How much is 2 plus 2?", "And if you add 5 more?"), number(9)),
+    (("How much is 3 plus 3?", "Are you certain of that?"), number(6)),
+    (("Tell me about penguins.", "Where on Earth do they live?"),
+     says("south", "ice", "Antarctica", "cold")),
+    (("Tell me about bees.", "And which food do they eat?"),
+     says("nectar", "pollen", "flowers?", "honey")),
+    (("Tell me about camels.", "I would like to hear some more."),
+     says("camels?", "humps?", "deserts?", "water", "they")),
+    (("What is a whale?", "Please say that one more time."), says("whale")),
+    (("Should I go to bed early today?", "And what is the reason?"),
+     says("because", "sleep", "rest", "fresh", "tired")),
+    (("Can I give chocolate to my dog?", "Oh! Why is it bad?"),
+     says("ill", "sick", "because", "harms?")),
+    (("Tell me a joke.", "Please tell me a different one."), prose(5)),
+    (("I am bored.", "A riddle would be nice."), says(r"what [^?]+\?.*")),
+    (("How are you?", "I am fine too."), says("glad", "good", "great", "nice", "happy")),
+    (("I have a cat.", "She is called Lulu."), says("Lulu")),
+    (("I am going to Rome.", "I want to see the old bridges."), says("bridges", "Rome")),
+    (("I like chess.", "I like that it is so quiet."), says("quiet")),
+    (("I feel sad today.", "My best friend is angry with me."),
+     says("sorry", "talk", "friends?", "hurts?", "sad")),
+    (("Remember the number 12.", "No, take 15 instead.", "Which number do you remember?"),
+     number(15)),
+    (("My brother is called Otto.", "And my sister is Edda.", "What is my sister called?"),
+     says("Edda")),
+    (("What is a volcano?", "That helped me a lot, thank you."),
+     says("welcome", "glad", "happy", "pleasure")),
+)  # fmt: skip
+_ODD_ENGLISH = (
+    "I ate a croissant with Thulani in Oaxaca.", "my freind is comming tomorow",
+    "Is Reykjavik a cold place?", "wassup dude", "gonna grab sum tacos lol", "I luv my abuela",
+    "Bonjour is a French word, right?", "My sensei teaches karate.", "Zdravko says hi to you",
+    "pls hlp me wth my hmwrk", "Brrr, freezing outside!", "The schnitzel was yummy.",
+)  # fmt: skip
+_FOREIGN_EXCUSE = re.compile(r"only (?:speak|know|understand) English", re.IGNORECASE)
+
+
+def not_taken_for_foreign(reply: str) -> bool:
+    """An English message is answered, not turned away as another language."""
+    return len(reply.split()) >= 2 and not _FOREIGN_EXCUSE.search(reply)
 
 
 def _single(kind: str, cases: Iterable[tuple[str, Check]]) -> Iterator[Case]:
@@ -399,6 +478,10 @@ def battery() -> list[Case]:
     cases += _single("other languages", ((asked, says("English")) for asked in _ABROAD))
     cases += _single("limits", ((asked, _UNABLE) for asked in _LIMITS))
     cases += _single("refusals", ((asked, _UNABLE) for asked in _REFUSALS))
+    cases += (Case("follow-ups", turns, check) for turns, check in _FOLLOW_UPS)
+    cases += (Case("spelling", (f"Please spell the word {word} for me.",),
+                   says("-".join(word))) for word in SPELLED)  # fmt: skip
+    cases += _single("odd English", ((asked, not_taken_for_foreign) for asked in _ODD_ENGLISH))
     for system in ("You are a helpful assistant.", "Answer in one short sentence.",
                    "You are a cheerful guide.", "Use simple words."):  # fmt: skip
         cases.append(Case("system line", ("Who are you?",), itself, system))

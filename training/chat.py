@@ -34,6 +34,7 @@ from training.sources import (
     held_out,
     read_rows,
     speaks_of_itself,
+    tells_any_name,
     turned_away,
 )
 from training.tokenizer import save_tokenizer, train_tokenizer
@@ -162,7 +163,7 @@ def make_tokenizer(place: Place, recipe: Recipe) -> None:
 
 
 def encode(place: Place, recipe: Recipe) -> None:
-    """Step 2: every source as arrays of ids; held-out rows and the battery's questions stay out."""
+    """Step 2: every source as arrays of ids; what is held out or in the battery stays out."""
     tried = battery_questions()
     tokenizer = Tokenizer.from_file(str(place.tokenizer / "tokenizer.json"))
     encoder = Encoder(tokenizer, recipe.shape.max_position_embeddings)
@@ -170,7 +171,11 @@ def encode(place: Place, recipe: Recipe) -> None:
         if place.chosen and source.name not in place.chosen:
             continue
         rows = rows_of(source, place, recipe)
-        texts = encoder.encode(r for r in rows if not (held_out(r) or asks_any(r, tried)))
+        texts = encoder.encode(
+            row
+            for row in rows
+            if not (held_out(row) or asks_any(row, tried) or tells_any_name(row))
+        )
         if texts:
             save_texts(texts, place.work / "texts" / f"{source.name}.npz")
             print(f"{source.name}: {len(texts)} texts, {sum(map(len, texts))} tokens", flush=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
-from training.battery import battery
+from training.battery import battery, names_told
 
 TEXTS = Path(__file__).parent / "texts"
 SYSTEM_LINES = Path(__file__).parent / "system_lines.txt"
@@ -75,7 +75,7 @@ class Source:
 
 SOURCES: tuple[Source, ...] = (
     Source("chitchat", "chat/chitchat.jsonl.xz", 10, 2, True, "much of it poses as another bot"),
-    Source("topics", "chat/topics.jsonl.xz", 12, 8, True, "best answers of all; short and true"),
+    Source("topics", "chat/topics.jsonl.xz", 12, 12, True, "best answers of all; short and true"),
     Source("arithmetic", "chat/arithmetic.jsonl.xz", 3, 1, True, "small; made endless by `made`"),
     Source("memory", "chat/memory.jsonl.xz", 5, 4, False, "what was said earlier in the chat"),
     Source(
@@ -100,18 +100,22 @@ SOURCES: tuple[Source, ...] = (
     Source("children", "prose/children.jsonl.xz", 2, 0, False, "narrative English"),
     Source("encyclopedia", "prose/encyclopedia.jsonl.xz", 1, 0, False, "plain facts in prose"),
     Source("chinese", "chat/zh_chitchat.jsonl.xz", 0.5, 0.5, False, "prompts only: English please"),
-    Source("own", "texts/corral", 8, 32, True, "what Corral and the model are; refusals"),
+    Source("own", "texts/corral", 8, 28, True, "what Corral and the model are; refusals"),
     Source("talk", "texts/talk", 8, 20, True, "everyday topics, poems, other languages"),
     Source("words", "texts/words", 5, 12, True, "common words, forms, capitals"),
-    Source("sums", "made/sums", 3, 14, True, "adding and taking away up to twenty, by heart"),
-    Source("comparing", "made/comparing", 2, 12, True, "which of two numbers or things"),
+    Source("sums", "made/sums", 3, 10, True, "adding and taking away up to twenty, by heart"),
+    Source("comparing", "made/comparing", 2, 8, True, "which of two numbers or things"),
     Source("telling", "made/memory", 3, 24, True, "names and numbers told and asked for"),
     Source("everyday", "made/everyday", 3, 14, True, "feelings, news, thanks in all wordings"),
     Source("readings", "made/passages", 3, 34, True, "the answer stands in the passage"),
-    Source("edits", "made/edits", 2, 12, True, "mending, tenses, spelling, kinds, calendar"),
+    Source("edits", "made/edits", 2, 16, True, "mending, tenses, spelling, kinds, calendar"),
     Source("beyond", "made/beyond", 1, 5, True, "what it says when it does not know"),
-    Source("lists", "made/lists", 2, 12, True, "copying, and three of a kind"),
-    Source("tales", "made/stories", 2, 7, False, "plots by heart, heroes afresh; no loops"),
+    Source("lists", "made/lists", 2, 10, True, "copying, and three of a kind"),
+    Source("follow_ups", "made/follow_ups", 3, 24, True, "tell me more, why, and of France"),
+    Source("looking_back", "made/looking_back", 3, 20, True, "what was said, the second one"),
+    Source("answering", "made/answering_back", 3, 16, True, "the user answers its questions"),
+    Source("languages", "made/languages", 2, 8, True, "foreign, and English that looks it"),
+    Source("tales", "made/stories", 2, 6, False, "plots by heart, heroes afresh; no loops"),
 )
 
 
@@ -135,16 +139,34 @@ def _plainly(question: str) -> str:
 
 
 def battery_questions() -> frozenset[str]:
-    """What the evaluation asks in one turn; drawn sums and names are told apart by their values."""
+    """What the evaluation asks: single questions, and of longer talks the turns joined.
+
+    Drawn sums and told names are told apart by their values; see `names_told`.
+    """
     return frozenset(
-        _plainly(case.turns[0]) for case in battery() if len(case.turns) == 1 and not case.system
+        "\n".join(map(_plainly, case.turns))
+        for case in battery()
+        if not case.system and not case.kind.startswith("memory")
     )
 
 
 def asks_any(row: Row, questions: frozenset[str]) -> bool:
     """Whether somebody asks one of the questions, whatever capitals and marks are typed."""
+    asked = [_plainly(t["content"]) for t in row.get("messages", []) if t["role"] == "user"]
     return any(
-        turn["role"] == "user" and _plainly(turn["content"]) in questions
+        "\n".join(asked[start : start + length]) in questions
+        for length in (1, 2, 3)
+        for start in range(len(asked) - length + 1)
+    )
+
+
+_NAMES = frozenset(names_told())
+
+
+def tells_any_name(row: Row) -> bool:
+    """Whether a name stands in the row that the evaluation tells the model and asks for."""
+    return any(
+        not _NAMES.isdisjoint(re.findall(r"\w+", turn["content"].lower()))
         for turn in row.get("messages", [])
     )
 

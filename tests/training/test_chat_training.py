@@ -28,10 +28,12 @@ from training.optimizer import orthogonal
 from training.packing import ASSISTANT, Encoder, Packer, Text, load_texts, pack
 from training.sources import (
     TEXTS,
+    Row,
     asks_any,
     battery_questions,
     held_out,
     speaks_of_itself,
+    tells_any_name,
 )
 from training.tokenizer import END_OF_TURN, SPECIAL, train_tokenizer
 from training.train import Phase, Trainer, slow_weights
@@ -309,10 +311,10 @@ def test_what_the_battery_asks_is_never_trained_on(run: Place) -> None:
     for path in (run.work / "texts").glob("*.npz"):
         for text in load_texts(path):
             whole = tokenizer.decode(text.ids.tolist(), skip_special_tokens=False)
-            for question in asked.findall(whole):
-                turn = {"role": "user", "content": question}
-                assert not asks_any({"messages": [turn]}, questions), question  # type: ignore[list-item]
-                count += 1
+            turns = [{"role": "user", "content": text} for text in asked.findall(whole)]
+            assert not asks_any({"messages": turns}, questions), whole  # type: ignore[typeddict-item]
+            assert not tells_any_name({"messages": turns}), whole  # type: ignore[typeddict-item]
+            count += len(turns)
     assert count > 3000
 
 
@@ -322,6 +324,17 @@ def test_a_battery_question_is_known_however_it_is_typed() -> None:
     assert asks_any({"messages": [turn]}, questions)  # type: ignore[list-item]
     turn = {"role": "user", "content": "What is the plural of goose?"}
     assert not asks_any({"messages": [turn]}, questions)  # type: ignore[list-item]
+
+
+def test_a_battery_talk_is_known_in_the_midst_of_another() -> None:
+    questions = battery_questions()
+
+    def talk(*asked: str) -> Row:
+        return {"messages": [{"role": "user", "content": text} for text in asked]}
+
+    assert asks_any(talk("Hi", "I have a cat", "she is called LULU."), questions)
+    assert not asks_any(talk("She is called Lulu.", "I have a cat."), questions)
+    assert tells_any_name(talk("My brother is Pekka.")) and not tells_any_name(talk("I am Pekk."))
 
 
 @pytest.mark.slow

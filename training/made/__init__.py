@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 
+from training.made.answering_back import chat, offers, trouble
 from training.made.beyond import beyond
 from training.made.edits import (
     calendar,
@@ -21,7 +22,10 @@ from training.made.edits import (
     tense,
 )
 from training.made.everyday import small_talk
+from training.made.follow_ups import about, jokes, reasons, series
+from training.made.languages import foreign, odd_english
 from training.made.lists import copy, echo, listing, lookup
+from training.made.looking_back import again, corrected, counted, of_list, of_sum
 from training.made.memory import memory, names, pet
 from training.made.passages import passage
 from training.made.stories import go_on, story
@@ -45,6 +49,10 @@ KINDS: dict[str, tuple[Callable[[random.Random], list[Turn]], ...]] = {
               letters, letters, calendar),
     "lists": (echo, copy, copy, listing),
     "beyond": (beyond,),
+    "follow_ups": (about, about, about, reasons, series, series, jokes),
+    "looking_back": (of_list, of_sum, again, again, corrected, counted),
+    "answering_back": (chat, chat, chat, trouble, offers),
+    "languages": (foreign, odd_english, odd_english),
     "stories": (story, story, story, go_on),
 }  # fmt: skip
 

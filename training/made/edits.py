@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 
+from training.battery import SPELLED
 from training.made.words import (
     COLOURS,
     DAYS,
@@ -22,7 +24,7 @@ from training.made.words import (
     pick,
     talk,
 )
-from training.sources import Turn
+from training.sources import TEXTS, Turn
 
 # Base form, third person, past: verbs with what may follow them.
 _VERBS = (
@@ -228,16 +230,21 @@ def odd_one(draw: random.Random) -> list[Turn]:
     return talk(f"{asked}{', '.join(words)}?", f'"{capital(alien)}" is the odd one out.')
 
 
-_SPELLED = [*listed(" ".join(_KINDS.values())), *THINGS, *SPOTS] + listed("""
-bread cheese friend money music night people question rabbit river school sister summer sunday
-table thunder tiger town tree water week white window winter woman world write yellow young happy
-morning answer because beautiful tomorrow again mother father brother child
-""")
+# Every plain word of the texts written for Corral, since letters hide inside the tokens: only
+# somebody who has spelled a word or its parts before can spell it.
+_SPELLED = sorted(
+    {
+        word.lower()
+        for path in TEXTS.glob("*/*.txt")
+        for word in re.findall(r"(?<![\w'-])[A-Za-z]{3,12}(?![\w'-])", path.read_text("utf-8"))
+    }
+    - {*SPELLED}
+)
 
 
 def letters(draw: random.Random) -> list[Turn]:
     """Spelling, first and last letters, and how many there are."""
-    word = draw.choice(_SPELLED) if draw.random() < 0.8 else name(draw)
+    word = draw.choice(_SPELLED) if draw.random() < 0.7 else name(draw)
     quoted = pick(draw, word, f'"{word}"', f"the word {word}")
     return talk(
         *draw.choice(

@@ -16,6 +16,7 @@ from training.made.words import (
     capital,
     distinct,
     name,
+    number_word,
     pick,
     talk,
 )
@@ -72,7 +73,7 @@ def copy(draw: random.Random) -> list[Turn]:
     return talk(*lines)
 
 
-_LISTS = {
+LISTS = {
     "fruits": "Apple Banana Pear Orange Plum Cherry Grape Lemon Peach Mango",
     "vegetables": "Carrot Potato Tomato Onion Cabbage Pea Bean Spinach Pepper Leek",
     "animals": "Dog Cat Horse Cow Lion Bear Fox Rabbit Elephant Goat",
@@ -95,19 +96,18 @@ _LISTS = {
     "months": "January March May June August October December",
     "foods": "Bread Rice Cheese Soup Pasta Salad Egg Fish",
 }
-_COUNTS = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six"}
 
 
 def listing(draw: random.Random) -> list[Turn]:
     """So many things of a kind, one a line."""
-    kind = draw.choice(list(_LISTS))
+    kind = draw.choice(list(LISTS))
     count = draw.choice((2, 3, 3, 3, 4, 4, 5, 5, 6))
-    words = _COUNTS[count] if draw.random() < 0.8 else str(count)
+    words = number_word(count) if draw.random() < 0.8 else str(count)
     asked = pick(
         draw, "Name {n} {k}.", "Give me {n} {k}.", "List {n} {k}.", "Tell me {n} {k}.", "{n} {k}",
         "Can you name {n} {k}?", "name {n} {k}", "I need {n} {k}.",
     ).format(n=words, k=kind)  # fmt: skip
-    chosen = _LISTS[kind].split()[:count]  # always the same: a small model can keep that
+    chosen = LISTS[kind].split()[:count]  # always the same: a small model can keep that
     return talk(asked, "\n".join(f"- {item}" for item in chosen))
 
 

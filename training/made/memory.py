@@ -17,6 +17,7 @@ from training.made.words import (
     JOBS,
     PETS,
     capital,
+    full_name,
     hurried,
     name,
     pick,
@@ -44,7 +45,7 @@ def _one_of(words: Sequence[str]) -> Callable[[random.Random], str]:
 
 _FACTS: tuple[Told, ...] = (
     Told(
-        name,
+        full_name,
         ("My name is {x}.", "I am {x}.", "Hi, I'm {x}.", "Hello! My name is {x}.", "Call me {x}.",
          "my name is {x}", "Hey, {x} here.", "You can call me {x}.", "My name's {x}", "I'm {x}",
          "Hello, I am {x}.", "People call me {x}.", "My friends call me {x}.", "This is {x}.",
@@ -166,7 +167,7 @@ def memory(draw: random.Random) -> list[Turn]:
 
 def names(draw: random.Random) -> list[Turn]:
     """A name told at the start and asked for after nothing or much else; others are named, too."""
-    x = name(draw)
+    x = full_name(draw)
     lines = [draw.choice(_NAME.tell).format(x=x), draw.choice(_NAME.reply).format(x=x)]
     if draw.random() < 0.35:
         other = name(draw)

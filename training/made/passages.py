@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 
+from training.made.events import event
 from training.made.facts import FACTS, GAPS, Fact
-from training.made.words import articles, capital, hurried, person, pick, talk
+from training.made.words import articles, capital, hurried, name, person, pick, talk
 from training.sources import Turn
 
 # What happened to somebody, and because of what.
@@ -113,12 +114,24 @@ def passage(draw: random.Random) -> list[Turn]:
     ]
     if draw.random() < 0.12:
         told[-1] = _reason(draw)
+    if draw.random() < 0.4:
+        told = [event(draw) for _ in told]
+    elif draw.random() < 0.2:
+        told.append(event(draw))
     text = " ".join(sentence for sentence, _ in told)
     questions = [question for _, some in told for question in some if _clear(question, told)]
     if not questions:
         return passage(draw)
     draw.shuffle(questions)
+    if draw.random() < 0.04:
+        questions.insert(0, _untold(draw, text))
     ask, answer = questions[0]
+    if draw.random() < 0.1:  # the text first, the question when asked for it
+        return talk(
+            pick(draw, f"Here is a text: {text}", f"Please read this: {text}", f"Read: {text}"),
+            "I have read it. What would you like to know?",
+            *(line for ask, answer in questions[:3] for line in (hurried(ask, draw), answer)),
+        )
     joint = draw.choice(("\n\n", "\n\n", " ", "\n"))
     asked = hurried(ask, draw)
     lines = [f"{text}{joint}{asked}", answer]
@@ -132,6 +145,14 @@ def passage(draw: random.Random) -> list[Turn]:
     for ask, answer in questions[1 : draw.choice((1, 1, 2, 3))]:
         lines += [hurried(ask, draw), answer]
     return talk(*lines)
+
+
+def _untold(draw: random.Random, text: str) -> tuple[str, str]:
+    """A question that the text does not answer, since nobody in it is asked about."""
+    who = name(draw)
+    asked = pick(draw, f"How old is {who}?", f"Where does {who} live?", f"What did {who} buy?",
+                 f"What is {who}'s job?", f"Who is {who}?")  # fmt: skip
+    return (asked, "The text does not say that.") if who not in text else _untold(draw, text)
 
 
 def _clear(question: tuple[str, str], told: list[tuple[str, list[tuple[str, str]]]]) -> bool:

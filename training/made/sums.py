@@ -44,10 +44,11 @@ _SUM = {
         "What is {a} multiplied by {b}?",
     ),
 }
-_SAID = {"+": "plus", "-": "minus", "x": "times"}
+SAID = {"+": "plus", "-": "minus", "x": "times"}
 
 
-def _result(a: int, sign: str, b: int) -> int:
+def result(a: int, sign: str, b: int) -> int:
+    """What the sum comes to."""
     return a + b if sign == "+" else a - b if sign == "-" else a * b
 
 
@@ -68,7 +69,7 @@ def sums(draw: random.Random) -> list[Turn]:
         asked = draw.choice(_SUM[sign]).format(a=a, b=b)
         if draw.random() < 0.3:
             asked = pick(draw, "Hi! ", "Please tell me: ", "Quick question: ", "ok, ") + asked
-        lines += [asked, f"{a} {_SAID[sign]} {b} is {_result(a, sign, b)}."]
+        lines += [asked, f"{a} {SAID[sign]} {b} is {result(a, sign, b)}."]
     return talk(*lines)
 
 

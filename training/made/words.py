@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from training.sources import Turn
 
@@ -18,29 +19,24 @@ def listed(text: str) -> list[str]:
     return [word.replace("_", " ") for word in text.split()]
 
 
-WOMEN = listed("""
-Anna Clara Emma Grace Ivy Kate Mia Olga Rosa Tina Uma Wendy Yara Zoe Aisha Carmen Fatima Hana Jana
-Lena Nadia Priya Sofia Ulla Vera Zainab Maria Lucy Alice Julia Laura Susan Linda Helen Ruth Leila
-Mei Amara Ingrid Marta Ines Freya Nora Abigail Adele Agnes Alma Amelie Anita Astrid Beatrice Bella
-Bianca Camila Chloe Dana Daphne Delia Dora Edith Eileen Elif Elsa Esther Eva Fiona Flora Gina Gloria
-Hazel Heidi Hilda Ida Irene Iris Isabel Jasmin Joanna Judith Karin Kira Lara Layla Lily Lisbeth Lola
-Louise Luna Mabel Maya Mina Miriam Molly Monica Naomi Nina Noor Olivia Paula Penelope Petra Rachel
-Rania Rebecca Rita Roza Sabine Salma Sandra Sara Shira Silvia Simone Stella Tamar Teresa Thea Ursula
-Valeria Viola Vivian Wanda Xenia Yasmin Yoko Zara Zelda
-""")
-MEN = listed("""
-Ben David Felix Hugo Jack Leo Noah Paul Quinn Sam Victor Xavier Ahmed Bruno Diego George Igor Karl
-Marco Oscar Ravi Tomas Walter Yuki Peter Henry Martin Simon Robert Kevin Brian Mark Omar Chen Hiro
-Kofi Sven Pavel Luis Jonas Dario Aaron Abel Adam Adrian Albert Alex Andre Anton Arjun Arthur Boris
-Carlo Cedric Cyril Daniel Dennis Dimitri Edgar Eduard Emil Enzo Erik Ethan Fabio Finn Frank Gabriel
-Gavin Gregor Gustav Hakim Harald Hassan Harry Ibrahim Isaac Ivan Jakob James Jamal Javier Joel John
-Joseph Julian Kai Kamal Kurt Lars Liam Lorenzo Louis Lukas Magnus Malik Marius Max Michael Milan
-Miguel Mohan Nathan Neil Nico Nikolai Olaf Oliver Otto Owen Patrick Pedro Philip Quentin Rafael Ralf
-Ramon Ray Rene Ricardo Rohan Roman Rudi Samir Samuel Santiago Sergei Silas Stefan Tarek Theo Tim Tom
-Toby Uwe Vikram Vincent Wei William Yusuf Zack
+def _names(who: str) -> list[str]:
+    """The names of one part of `names.txt`."""
+    text = Path(__file__).with_name("names.txt").read_text(encoding="utf-8")
+    part = text.split(f"[{who}]")[1].split("[")[0]
+    return listed("\n".join(line for line in part.splitlines() if not line.startswith("#")))
+
+
+WOMEN = _names("women")
+MEN = _names("men")
+SURNAMES = listed("""
+Smith Garcia Okafor Nakamura Petrova Kowalski Haddad Iyer Nguyen Larsen Rossi Dubois Schneider
+Mensah Tanaka Kim Wang Oliveira Demir Cohen Horvat Silva Jansen Murphy Campbell Adeyemi Mokoena
+Chaudhry Fernando Santos Reyes Johansson Virtanen Popescu Kiss Novak Dimitrov Papadopoulos Khan
+Abebe Kamara Diallo Moreau Fischer Lindqvist Thompson Washington Begay Tupou Perera Bhattacharya
 """)
 _START = listed("b br c ch d dr f fl g gr h j k kr l m n p pr qu r s sh st t th tr v w y z")
 _MIDDLE = listed("a e i o u ai ea ee ar en il or un am is el or an ie")
+_LINK = listed("b d dr g k l ll m mb n nd ng nn ny p r rr s sh ss st t th tt v w y z ksh lw nt")
 _FINISH = listed("n l r s m ra na la ro ko sa ta x th ny dor lin vik bel mir go ndo tte ska")
 
 PLACES = listed("""
@@ -127,13 +123,22 @@ def person(draw: random.Random) -> tuple[str, str]:
     names, pronoun = draw.choice(((WOMEN, "she"), (MEN, "he")))
     if draw.random() < 0.4:
         return draw.choice(names), pronoun
-    made = draw.choice(_START) + draw.choice(_MIDDLE) + draw.choice(_FINISH)
+    made = draw.choice(_START) + draw.choice(_MIDDLE)
+    for _ in range(draw.choice((0, 0, 0, 0, 1, 1, 2, 3))):
+        made += draw.choice(_LINK) + draw.choice(_MIDDLE)
+    made += draw.choice(_FINISH)
     return (made + draw.choice(_MIDDLE) if draw.random() < 0.3 else made).capitalize(), pronoun
 
 
 def name(draw: random.Random) -> str:
     """A first name, invented ones among them."""
     return person(draw)[0]
+
+
+def full_name(draw: random.Random) -> str:
+    """A first name, and now and then a surname behind it."""
+    first = name(draw)
+    return f"{first} {draw.choice(SURNAMES)}" if draw.random() < 0.15 else first
 
 
 def town(draw: random.Random) -> str:
@@ -147,6 +152,11 @@ def talk(*lines: str) -> list[Turn]:
     """Turns of user and assistant in alternation."""
     roles = ("user", "assistant")
     return [{"role": roles[i % 2], "content": line} for i, line in enumerate(lines)]
+
+
+def number_word(number: int) -> str:
+    """A small number in letters."""
+    return NUMBERS[number - 1]
 
 
 def capital(text: str) -> str:
