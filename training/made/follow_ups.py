@@ -45,12 +45,15 @@ _ASKS = {
 }  # fmt: skip
 
 
-def opened(draw: random.Random, one: str, many: str) -> str:
-    """The first question about a thing."""
-    if many == "-":
-        many, single = one, one
-    else:
-        single = article(one)
+def opened(draw: random.Random, one: str, many: str, what: str) -> str:
+    """The first question about a thing or a person."""
+    single = one if many == "-" else article(one)
+    many = one.removeprefix("a ") if many == "-" else many
+    if what.startswith(f"{one} was"):
+        return pick(
+            draw, f"Who was {one}?", f"Tell me about {one}.", f"What do you know about {one}?",
+            f"Who is {one}?", f"do you know {one}", f"tell me something about {one}",
+        )  # fmt: skip
     return pick(
         draw, f"What is {single}?", f"What's {single}?", f"Tell me about {many}.",
         f"What do you know about {many}?", f"Tell me something about {many}.",
@@ -84,7 +87,7 @@ def about(draw: random.Random) -> list[Turn]:
     """A thing and more of it; now and then another thing comes up and is meant from then on."""
     first, second = distinct(draw, KNOWN, 2)
     many = first[0] if first[1] == "-" else first[1]
-    lines = _told(draw, first, hurried(opened(draw, first[0], first[1]), draw))
+    lines = _told(draw, first, hurried(opened(draw, *first[:3]), draw))
     if first[1] != "-" and draw.random() < 0.15:
         lines[0] = pick(draw, f"Do you like {many}?", f"do you like {many}", f"I like {many}.",
                         f"I love {many}!", f"What do you think about {many}?")  # fmt: skip

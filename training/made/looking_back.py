@@ -106,7 +106,7 @@ def _any_exchange(draw: random.Random) -> list[str]:
         key, answer = draw.choice(entries)
         return [draw.choice(wordings).format(key), answer]
     one, many, what, *_ = draw.choice(KNOWN)
-    return [opened(draw, one, many), what]
+    return [opened(draw, one, many, what), what]
 
 
 def again(draw: random.Random) -> list[Turn]:
