@@ -256,6 +256,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true", help="a minute on the repository's texts")
     parser.add_argument("--source", nargs="*", help="encode these sources only")
+    parser.add_argument("--made", type=int, help="rows of each made kind, instead of the recipe's")
     parser.add_argument("--tokens", type=int, nargs="*", help="tokens of each phase")
     args = parser.parse_args()
     recipe = SMOKE if args.smoke else FULL
@@ -264,6 +265,8 @@ def main() -> None:
             replace(p, tokens=n) for p, n in zip(recipe.phases, args.tokens, strict=True)
         )
         recipe = replace(recipe, phases=phases)
+    if args.made:
+        recipe = replace(recipe, num_made=args.made)
     if args.start:
         recipe = replace(recipe, shape=load_export(args.start).shape)
     recipe = replace(recipe, pace=replace(recipe.pace, device=args.device), seed=args.seed)

@@ -12,6 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Event
 
@@ -109,7 +110,7 @@ def held_out_scores(engine: LocalEngine, folder: Path, place: Place) -> dict[str
             continue
         if not source.own and not (place.data / source.path).exists():
             continue
-        rows = [row for row in rows_of(source, place, FULL) if held_out(row)][:ROWS_PER_SOURCE]
+        rows = islice(filter(held_out, rows_of(source, place, FULL)), ROWS_PER_SOURCE)
         total = Score()
         for row in rows:
             messages: list[Message] = [

@@ -36,6 +36,7 @@ from training.sources import (
     tells_any_name,
 )
 from training.tokenizer import END_OF_TURN, SPECIAL, train_tokenizer
+from training.tokenizer_sizes import try_size
 from training.train import Phase, Trainer, slow_weights
 
 TINY = replace(
@@ -148,6 +149,14 @@ def test_special_strings_in_a_text_stay_text(tokenizer: Tokenizer) -> None:
     ids = encoder.words("".join(SPECIAL))
     assert not special & set(ids)
     assert tokenizer.decode(ids) == "".join(SPECIAL)
+
+
+def test_a_larger_vocabulary_says_the_same_text_in_fewer_tokens() -> None:
+    rows = list(made_rows("passages", 60, seed=1))
+    small, large = (try_size(size, rows[:50], rows[50:], num_bytes=4_000) for size in (300, 420))
+    assert large.bytes_per_token > small.bytes_per_token
+    assert 4_000 <= small.tokens * small.bytes_per_token < 40_000  # a step is never cut
+    assert 0 < small.bits_per_byte < 12 and 0 < large.bits_per_byte < 12
 
 
 # --- packing ----------------------------------------------------------------------------------
