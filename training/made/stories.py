@@ -121,17 +121,21 @@ def story(draw: random.Random) -> list[Turn]:
         two = draw.choice(("two brothers", "two sisters", "three friends", "a lamb and a wolf",
                            "friendship", "the moon", "the forest", "winter", "a ship"))  # fmt: skip
         about = two
+    his = {"he": "his", "she": "her"}[pronoun]
     told = _fill(draw, hero=hero, called=called, pronoun=pronoun, find=find)
     lines = [_asked(draw, about), told]
-    if draw.random() < 0.2:
+    if draw.random() < 0.25:
         lines += draw.choice(
             (
                 ("Who is the story about?", f"It is about {called}, {article(hero)}."),
-                ("What was the name?", f"The name was {called}."),
+                (pick(draw, "What was the name?", f"What was {his} name?", "And the name?",
+                      "What was the hero called?"), f"The name was {called}."),
                 ("Nice story!", "Thank you! Shall I tell you another one?"),
                 ("I liked that.", "I'm glad you liked it! Shall I tell you another one?"),
+                (pick(draw, "Another one.", "Tell me another one.", "One more story, please."),
+                 _fill(draw, hero=hero, called=person(draw)[0], pronoun=pronoun, find="")),
             )
-        )
+        )  # fmt: skip
     return talk(*lines)
 
 
