@@ -97,6 +97,10 @@ def _fill(draw: random.Random, *, hero: str, called: str, pronoun: str, find: st
     )  # fmt: skip
 
 
+# Who a story is about if nobody said it: few short names, so that the model invents none.
+_HEROES = {"she": listed("Mia Lena Rosa Anna Clara"), "he": listed("Leo Max Tom Ben Paul")}
+
+
 def story(draw: random.Random) -> list[Turn]:
     """A story about a hero, a name, a found thing, or just a story."""
     called, pronoun = person(draw)
@@ -108,6 +112,8 @@ def story(draw: random.Random) -> list[Turn]:
     nature = draw.choice(_NATURES)
     hero, find = f"{nature} {kind}", ""
     chance = draw.random()
+    if not 0.6 <= chance < 0.8:  # nobody says a name
+        called = draw.choice(_HEROES[pronoun])
     if chance < 0.35:
         about = article(kind)
     elif chance < 0.6:
@@ -133,7 +139,7 @@ def story(draw: random.Random) -> list[Turn]:
                 ("Nice story!", "Thank you! Shall I tell you another one?"),
                 ("I liked that.", "I'm glad you liked it! Shall I tell you another one?"),
                 (pick(draw, "Another one.", "Tell me another one.", "One more story, please."),
-                 _fill(draw, hero=hero, called=person(draw)[0], pronoun=pronoun, find="")),
+                 _fill(draw, hero=hero, called=draw.choice(_HEROES[pronoun]), pronoun=pronoun, find="")),
             )
         )  # fmt: skip
     return talk(*lines)
