@@ -131,6 +131,7 @@ def story(draw: random.Random) -> list[Turn]:
     told = _fill(draw, hero=hero, called=called, pronoun=pronoun, find=find)
     lines = [_asked(draw, about), told]
     if draw.random() < 0.25:
+        other = draw.choice(_HEROES[pronoun])
         lines += draw.choice(
             (
                 ("Who is the story about?", f"It is about {called}, {article(hero)}."),
@@ -139,7 +140,7 @@ def story(draw: random.Random) -> list[Turn]:
                 ("Nice story!", "Thank you! Shall I tell you another one?"),
                 ("I liked that.", "I'm glad you liked it! Shall I tell you another one?"),
                 (pick(draw, "Another one.", "Tell me another one.", "One more story, please."),
-                 _fill(draw, hero=hero, called=draw.choice(_HEROES[pronoun]), pronoun=pronoun, find="")),
+                 _fill(draw, hero=hero, called=other, pronoun=pronoun, find="")),
             )
         )  # fmt: skip
     return talk(*lines)
