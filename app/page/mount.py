@@ -104,9 +104,12 @@ def build(services: Services, templates: Templates) -> gr.Blocks:
                 fixed("compose")
                 panel = panel_pane()
         note, found = pane("note"), pane("found")
+        # Gradio paints how far an event is on each pane that it may change, and copies all their
+        # values each time. What is not on the page takes none of it (measured; Gradio 6.31).
+        nowhere = gr.HTML(visible=False)
         bridge = gr.HTML(html_template="", js_on_load=_BRIDGE, elem_id="bridge", visible="hidden")
         panes = Panes(listing, head, window, live, foot, note, found, panel, meter_pane())
-        _connect(bridge, panes, services, templates, shell)
+        _connect(bridge, nowhere, panes, services, templates, shell)
     blocks.state_session_capacity = MAX_SESSIONS
     blocks.max_threads = MAX_EVENTS_AT_ONCE
     blocks.queue(api_open=False, default_concurrency_limit=None)
@@ -115,7 +118,12 @@ def build(services: Services, templates: Templates) -> gr.Blocks:
 
 
 def _connect(
-    bridge: gr.HTML, panes: Panes, services: Services, templates: Templates, shell: Shell
+    bridge: gr.HTML,
+    nowhere: gr.HTML,
+    panes: Panes,
+    services: Services,
+    templates: Templates,
+    shell: Shell,
 ) -> None:
     listing = ConversationList(services, templates)
     renderer = Renderer()
@@ -124,6 +132,7 @@ def _connect(
     options: dict[str, Any] = {
         "inputs": None,
         "show_progress": "hidden",
+        "show_progress_on": nowhere,
         "api_visibility": "private",
         "trigger_mode": "multiple",
         "postprocess": False,  # our values are data already; this would cost a thread each time

@@ -28,6 +28,20 @@ def prompts(page: Page) -> list[str]:
     return page.locator("#window .prompt .bubble").all_inner_texts()
 
 
+def long_conversation(site: Site) -> str:
+    """Thirty turns; their key."""
+    store = site.services.store
+    key = store.create_conversation(1, title="long").key
+    parent = None
+    for n in range(30):
+        turn = store.begin_turn(1, key, parent_id=parent, text=f"p{n}", client_key=f"k{n}")
+        store.append(turn.reply.id, f"r{n}")
+        verdict = VerdictRecord("final", "words", "1", "allow", 0.0)
+        store.finish_reply(turn.reply.id, status="done", generation=None, verdicts=[verdict])
+        parent = turn.reply.id
+    return key
+
+
 def test_five_turns_are_answered_kept_and_found_after_a_reload(page: Page, site: Site) -> None:
     said = [f"Question number {n}" for n in range(1, 6)]
     for text in said:
@@ -86,6 +100,51 @@ def test_leaving_a_conversation_ends_its_painting_not_its_answer(page: Page, sit
     page.click(f"#listing [data-act=open][data-key='{key}']")
     settle(page)
     assert replies(page) == [site.engine.say["long"]]
+
+
+def test_nothing_moves_while_nothing_is_told(page: Page, site: Site) -> None:
+    """The browser shares the machine with the engine, and a laptop its battery."""
+    site.engine.say = {"long": " ".join(f"w{n}" for n in range(60))}
+    site.engine.pause_after = 30
+    page.add_init_script(
+        "window.frames_asked = 0; const native = window.requestAnimationFrame.bind(window);"
+        "window.requestAnimationFrame = (f) => { window.frames_asked += 1; return native(f); };"
+    )
+    page.reload()
+    page.wait_for_selector("#window .empty")
+    page.wait_for_function(  # once the page has come to rest, fewer than the 60 of a loop
+        """async () => {
+          const before = window.frames_asked;
+          await new Promise((done) => setTimeout(done, 1000));
+          return window.frames_asked - before < 10;
+        }"""
+    )
+    ask(page, "a long one", wait=False)
+    expect(page.locator("#live .md")).to_contain_text("w5")
+    endless = (
+        "() => document.getAnimations().filter((a) => a.effect.getTiming().iterations > 9).length"
+    )
+    assert page.evaluate(endless) == 0
+    site.engine.go.set()
+    settle(page)
+
+
+def test_an_answer_goes_on_growing_when_more_of_its_conversation_is_shown(
+    page: Page, site: Site
+) -> None:
+    page.goto(f"{site.url}?c={long_conversation(site)}")
+    expect(page.locator("#window .turn")).to_have_count(40)
+    site.engine.say = {"long": " ".join(f"w{n}" for n in range(100))}
+    site.engine.pause_after = 60
+    page.fill("#ask", "a long one")
+    page.press("#ask", "Enter")
+    expect(page.locator("#live .md")).to_contain_text("w20")
+    page.click("[data-act=earlier]")
+    expect(page.locator("#window .turn")).to_have_count(61)
+    site.engine.pause_after = 90
+    expect(page.locator("#live .md")).to_contain_text("w70")
+    site.engine.go.set()
+    settle(page)
 
 
 def test_stop_keeps_what_was_shown_and_continue_goes_on(page: Page, site: Site) -> None:
@@ -215,16 +274,7 @@ def test_an_error_says_what_to_do(page: Page, site: Site) -> None:
 
 
 def test_earlier_messages_come_on_demand(page: Page, site: Site) -> None:
-    store = site.services.store
-    key = store.create_conversation(1, title="long").key
-    parent = None
-    for n in range(30):
-        turn = store.begin_turn(1, key, parent_id=parent, text=f"p{n}", client_key=f"k{n}")
-        store.append(turn.reply.id, f"r{n}")
-        verdict = VerdictRecord("final", "words", "1", "allow", 0.0)
-        store.finish_reply(turn.reply.id, status="done", generation=None, verdicts=[verdict])
-        parent = turn.reply.id
-    page.goto(f"{site.url}?c={key}")
+    page.goto(f"{site.url}?c={long_conversation(site)}")
     expect(page.locator("#window .turn")).to_have_count(40)
     assert (
         page.locator("#scroll").evaluate("e => e.scrollHeight - e.scrollTop - e.clientHeight") < 2
