@@ -152,14 +152,20 @@ async def ask_all(scene: Scene) -> dict[str, Any]:
 
 def invite(services: Services, site: Site, number: int) -> Person:
     """An account, signed in, with a conversation."""
-    from app.accounts import cookie_name, digest
+    from app.accounts import digest
 
     token = site.doors.invite("user", "").partition("#")[2]
     user = services.store.people.accept(digest(token), f"person {number}", "no password")
-    cookie = site.entrance.accounts.open_session(user.id)
     key = services.store.create_conversation(user.id).key
-    name = cookie_name(services.settings.port, secure=False)
-    return Person(f"{name}={cookie}", f"crowdhash{number}", key)
+    return Person(signed_in(services, site, user.id), f"crowdhash{number}", key)
+
+
+def signed_in(services: Services, site: Site, user_id: int) -> str:
+    """The cookie of a session that is opened for a user."""
+    from app.accounts import cookie_name
+
+    cookie = site.entrance.accounts.open_session(user_id)
+    return f"{cookie_name(services.settings.port, secure=False)}={cookie}"
 
 
 def events_of(url: str, person: Person) -> dict[str, tuple[int, int]]:

@@ -3,7 +3,6 @@
 - `page`: a prompt sent in a real browser; from the click to the engine's first text, to the gate's
   first release, to the first painted character, all on this machine's clock.
 - `reuse`: first token of turn 10 with the conversation in the KV cache, against reading it anew.
-- `attached`: decode rate with a page that follows the answer, against nobody watching.
 
 Medians of several runs, the two sides of each ratio by turns, so that a noisy machine hits both.
 """
@@ -57,7 +56,7 @@ WATCH = """() => {
 
 
 def main() -> int:
-    """Run all three and print a table, or JSON."""
+    """Run both and print a table, or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.first_token", description=__doc__)
     parser.add_argument("--model", default="built-in")
     parser.add_argument("--runs", type=int, default=5)
@@ -67,7 +66,7 @@ def main() -> int:
         engine = services.engine.wait(services.closing)
         found = {
             "reuse": reuse(engine, args.runs),
-            **with_page(services, site.entrance.url(), args.runs),
+            "page": with_page(services, site.entrance.url(), args.runs),
         }
     tell(engine.info().model, found, as_json=args.json)
     return 0
@@ -113,10 +112,9 @@ def reuse(engine: Engine, runs: int) -> dict[str, float]:
     }
 
 
-def with_page(services: Services, url: str, runs: int) -> dict[str, dict[str, float]]:
-    """What a browser sees, and what it costs the engine."""
+def with_page(services: Services, url: str, runs: int) -> dict[str, float]:
+    """Medians of what a browser sees."""
     emitted, released, painted = [], [], []
-    watched, alone = [], []
     with page_at(url) as page:
         page.evaluate(WATCH)
         for run in range(runs + 1):
@@ -129,20 +127,10 @@ def with_page(services: Services, url: str, runs: int) -> dict[str, dict[str, fl
                 emitted.append((view.emitted_at - clicked) * 1000)
                 released.append((view.released_at - view.emitted_at) * 1000)
                 painted.append((seen - view.released_at) * 1000)
-        for _ in range(runs):
-            watched.append(rate(services, send(services, page, PROMPTS[1])))
-            alone.append(rate(services, start(services, PROMPTS[1])))
     return {
-        "page": {
-            "click_to_emitted_ms": round(statistics.median(emitted), 1),
-            "emitted_to_released_ms": round(statistics.median(released), 1),
-            "released_to_painted_ms": round(statistics.median(painted), 1),
-        },
-        "attached": {
-            "alone_tokens_per_second": round(statistics.median(alone), 1),
-            "watched_tokens_per_second": round(statistics.median(watched), 1),
-            "ratio": round(statistics.median(watched) / statistics.median(alone), 3),
-        },
+        "click_to_emitted_ms": round(statistics.median(emitted), 1),
+        "emitted_to_released_ms": round(statistics.median(released), 1),
+        "released_to_painted_ms": round(statistics.median(painted), 1),
     }
 
 
