@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE_SECONDS = 300.0
 IDLE_SECONDS = 20.0
+REST_SECONDS = 15.0  # what follows a reply is over by then, and nobody has just clicked
 PROMPT = "Hello! How are you?"
 GOALS = {
     "page": (5.0, "s"),
@@ -153,7 +154,7 @@ def standing_by(launcher: subprocess.Popen[bytes]) -> dict[str, float]:
     """Megabytes that launcher and server hold, and percent of one core that they use at rest."""
     processes = [psutil.Process(launcher.pid)]
     processes += processes[0].children(recursive=True)
-    time.sleep(3)  # what follows a reply (titles, commits) is over
+    time.sleep(REST_SECONDS)
     before = cpu_seconds(processes)
     time.sleep(IDLE_SECONDS)
     busy = cpu_seconds(processes) - before

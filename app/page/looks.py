@@ -14,7 +14,7 @@ from gradio.queueing import Queue
 
 AWAKE_SECONDS = 0.01  # between looks, while somebody is there
 REST_SECONDS = 0.05  # between looks otherwise: the first click after a while waits for one
-TIRED_SECONDS = 15.0  # without an event
+TIRED_SECONDS = 5.0  # without an event
 
 
 def look_seldom(queue: Queue) -> None:
