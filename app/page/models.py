@@ -147,7 +147,9 @@ class ModelsPanel:
 
     def _notes(self, info: EngineInfo) -> list[str]:
         base = "" if info.chat else self._say("panels.models.base")
-        return [*filter(None, (base, info.note))]
+        own = self._services.running.name == BUILT_IN
+        basic = self._say("panels.models.basic") if own else ""
+        return [*filter(None, (basic, base, info.note))]
 
     def _waiting(self, loading: bool) -> str:
         if loading:

@@ -126,6 +126,7 @@ def test_it_shows_what_runs_what_is_here_and_what_can_be_had(panels: Panels) -> 
     assert "4,096 tokens" in html  # of what runs
     assert 'data-mode="use" data-text="one"' in html and 'data-mode="use" data-text="two"' in html
     assert 'data-mode="use" data-text="built-in"' not in html  # in use
+    assert "small built-in model: basic" in html and "get a Llama below" in html
     assert "3.0 MB" in html
     for model in KNOWN:
         assert f'data-text="{model.name}" aria-label="Download {model.name}"' in html
@@ -140,7 +141,7 @@ def test_another_model_answers_and_the_old_one_is_closed(
     assert garage.loaded[0].closed and not garage.loaded[1].closed
     told = shown(panels, on=True)
     assert (told["said"], told["tone"]) == ("two answers from now on.", "info")
-    assert not told["loading"]
+    assert not told["loading"] and "built-in model: basic" not in told["html"]
     assert (
         'data-mode="use" data-text="built-in"' in told["html"]
         and 'data-mode="use" data-text="two"' not in told["html"]
