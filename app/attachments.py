@@ -6,13 +6,17 @@ Nothing of a file is run or loaded; what hides in it from the reader is taken ou
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from io import BytesIO
 
 from safety.injection import as_data
 
 MAX_BYTES = 30 << 20
-MAX_CHARS = 800_000  # what one message may hold, with room for words of one's own
+MAX_CHARS = 800_000
+MAX_SENT_BYTES = 850_000  # what one request carries, with room for words of one's own
 MAX_PAGES = 2_000
+MAX_NAME_CHARS = 80
 
 
 class AttachmentInvalid(ValueError):
@@ -26,11 +30,27 @@ class AttachmentInvalid(ValueError):
 def document(name: str, content: bytes) -> str:
     """The text of a file as it goes into a prompt. Raises `AttachmentInvalid`."""
     text = _pdf(content) if content[:1024].lstrip().startswith(b"%PDF-") else _text(content)
+    # As a browser keeps it: it would turn these line ends into its own and drop the zero bytes.
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if not text.strip():
         raise AttachmentInvalid("empty")
-    if len(text) > MAX_CHARS:
+    if len(text) > MAX_CHARS or _sent_bytes(text) > MAX_SENT_BYTES:
         raise AttachmentInvalid("too_long")
-    return as_data(text, name=name[:100])
+    return as_data(text, name=plain_name(name))
+
+
+def plain_name(name: str) -> str:
+    """A file's name on one line, as it is read: without marks that hide letters or turn them."""
+    line = " ".join(name.split())
+    shown = "".join(c for c in line if unicodedata.category(c) not in ("Cc", "Cf", "Co", "Cs"))
+    shown = " ".join(shown.split())
+    if len(shown) <= MAX_NAME_CHARS:
+        return shown or "?"
+    return f"{shown[: MAX_NAME_CHARS - 20]}…{shown[-19:]}"  # its ending says what it is
+
+
+def _sent_bytes(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))
 
 
 def _text(content: bytes) -> str:

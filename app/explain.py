@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.details import translated
 from app.requests import JobRefused
 from app.strings import Strings
 from engine.errors import EngineError
@@ -22,7 +23,8 @@ _UNEXPECTED = "unexpected"
 class Explanation:
     """What a person reads. Plain text: whoever shows it as HTML escapes it.
 
-    `detail` is the error's own sentence where it is one of ours (a path, a number), else empty.
+    `detail` is the error's own sentence where it is one of ours (a path, a number), in the language
+    of the page; else empty.
     """
 
     title: str
@@ -40,7 +42,7 @@ def explain(error: BaseException | str, strings: Strings) -> Explanation:
     ours = isinstance(error, EngineError | GuardError | StorageError)
     for kind in type(error).__mro__:  # the nearest class that has a sentence of its own
         if f"errors.{kind.__name__}.title" in strings:
-            return _say(kind.__name__, strings, str(error) if ours else "")
+            return _say(kind.__name__, strings, translated(str(error), strings) if ours else "")
     return _say(_UNEXPECTED, strings)
 
 

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from app.page.templates import Templates
 from app.render import Renderer
+from safety.injection import Document, apart
 from storage.records import Conversation, MessageRecord
 
 
@@ -38,14 +39,14 @@ def html(
     renderer: Renderer,
 ) -> str:
     """One file with its own style, to open in any browser. It runs and loads nothing."""
-    turns = [
-        (
-            record.role,
-            templates.strings.say("page.turn.you") if record.role == "user" else _model(record),
-            record.content if record.role == "user" else Markup(renderer.html(record.content)),
-        )
-        for record in path
-    ]
+    turns: list[tuple[str, str, str, Sequence[Document]]] = []
+    for record in path:
+        if record.role == "user":
+            you = templates.strings.say("page.turn.you")
+            turns.append((record.role, you, *apart(record.content)))
+        else:
+            shown = Markup(renderer.html(record.content))
+            turns.append((record.role, _model(record), shown, ()))
     at = datetime.fromtimestamp(conversation.updated_at / 1000).strftime("%Y-%m-%d")
     return templates.render("export", title=conversation.title, turns=turns, date=at)
 

@@ -20,7 +20,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "assets" / "strings"
 SOURCE_LANGUAGE = "en"
 LANGUAGES = {"en": "English", "zh-Hans": "简体中文", "zh-Hant": "繁體中文"}  # by their own names
 AUTO = "auto"  # each browser's own, English elsewhere
-_PARAM = re.compile(r"\{([a-z_]+)\}")
+PARAM = re.compile(r"\{([a-z_]+)\}")
 _spoken: ContextVar[str] = ContextVar("spoken", default="")
 
 
@@ -82,7 +82,7 @@ class Strings:
         asked = _spoken.get()
         return asked if asked in self.by_language else self.default
 
-    def say(self, key: str, **params: object) -> str:
+    def say(self, key: str, /, **params: object) -> str:
         """The sentence of `key` with `{name}` replaced by `params[name]`, as plain text."""
         sentences = self._sentences
         if key not in sentences:
@@ -93,7 +93,7 @@ class Strings:
                 raise StringMissing(f"{key} needs {match[1]}")
             return str(params[match[1]])
 
-        return _PARAM.sub(fill, sentences[key])
+        return PARAM.sub(fill, sentences[key])
 
     def __contains__(self, key: str) -> bool:
         return key in self._sentences

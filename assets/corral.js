@@ -1,16 +1,16 @@
 /* The page begins here: what each control does, keys, and the parts that Gradio mounts. The server
    renders, the scripts paint: each pane's value is data. Clicks on [data-act] go to the server. */
 
+import { detach, listenForFiles, whole } from './files.js';
 import { closeSeek, openSeek, step, typed } from './find.js';
 import { drawer, open, rename, scrolled, shelf } from './list.js';
+import { serveMeter } from './meter.js';
+import { serveDialogs } from './panels.js';
 import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
-import { byId, fire, insist, state, WINDOW, words } from './state.js';
+import { byId, fire, insist, language, state, theme, WINDOW, words } from './state.js';
 import { copy, edit, endEdit, moveInMenu, placeMenu, resend } from './turns.js';
-import { fitHeight, keepDraft, offerAttachment, send } from './write.js';
-
-const { language, theme } = window.corralLook;
-const HUGE_PASTE = 10000; // characters from which an attachment is offered
+import { fitHeight, keepDraft, send } from './write.js';
 
 const act = {
   new: () => { open(null); byId('ask').focus(); },
@@ -19,7 +19,9 @@ const act = {
   drawer: () => drawer(),
   theme: () => theme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'),
   idea: (el) => { byId('ask').value = el.textContent; fitHeight(); byId('ask').focus(); },
-  send: () => send(byId('ask').value, state.leaf, byId('ask')),
+  send: () => send(byId('composer'), state.leaf),
+  attach: () => byId('pick').click(),
+  detach,
   stop: () => fire('stop', { key: state.key }),
   again: (el) => { state.stuck = true; fire('again', { key: state.key, id: Number(el.dataset.id) }); },
   continue: (el) => { state.stuck = true; fire('resume', { key: state.key, id: Number(el.dataset.id) }); },
@@ -36,18 +38,14 @@ const act = {
   resend: (el) => resend(el.closest('.turn')),
   copy: (el) => {
     const turn = el.closest('.turn');
-    copy(turn.dataset.raw === undefined ? turn.querySelector('.bubble').textContent : turn.dataset.raw, el);
+    copy(turn.dataset.raw ?? whole(turn), el);
   },
   'copy-code': (el) => copy(el.closest('figure').querySelector('code').textContent, el),
   wrap: (el) => {
     const on = el.closest('figure').classList.toggle('wrapped');
     el.textContent = on ? words.unwrap : words.wrap;
   },
-  unfold: (el) => {
-    const open = el.closest('.turn').querySelector('.bubble').classList.toggle('folded');
-    el.setAttribute('aria-expanded', String(!open));
-    el.hidden = true;
-  },
+  unfold: (el) => { el.closest('.turn').querySelector('.bubble').classList.remove('folded'); el.hidden = true; },
   shield: (el) => {
     const panel = byId(el.getAttribute('aria-controls'));
     panel.hidden = !panel.hidden;
@@ -56,14 +54,7 @@ const act = {
   earlier: () => fire('view', { key: state.key, last: state.last + WINDOW }),
   jump: () => { state.stuck = true; follow(); },
   pin: (el) => fire('pin', { key: el.dataset.key, on: el.dataset.on === '1' }),
-  rename: (el) => {
-    const name = el.closest('.conv').querySelector('.name');
-    rename(el.dataset.key, name, name.textContent);
-  },
-  'rename-title': (el) => {
-    const title = document.querySelector('#head h1');
-    rename(el.dataset.key, title, title.textContent);
-  },
+  rename: (el) => rename(el.dataset.key, el.closest('.conv')?.querySelector('.name') || document.querySelector('#head h1')),
   trash: (el) => fire('trash', { key: el.dataset.key }),
   restore: (el) => { fire('restore', { key: el.dataset.key }); const t = el.closest('.toast'); if (t) t.remove(); },
   dismiss: (el) => el.closest('.toast').remove(),
@@ -128,12 +119,6 @@ function listen() {
     }
   });
 
-  document.addEventListener('paste', (event) => {
-    if (event.target.id !== 'ask') return;
-    const text = event.clipboardData.getData('text/plain');
-    if (text.length > HUGE_PASTE) offerAttachment(text);
-  });
-
   let searching = 0;
   let drafting = 0;
   document.addEventListener('input', (event) => {
@@ -188,6 +173,7 @@ const panes = {};
 let bridge = null;
 
 function begin(part) {
+  if (part.serves) return { panels: serveDialogs, meter: serveMeter }[part.serves](part);
   if (part.trigger) { bridge = part; return ready(); }
   if (part.fixed) {
     const given = document.querySelector(`template[data-fixed="${part.fixed}"][lang="${language()}"]`);
@@ -217,6 +203,7 @@ function ready() {
   if (navigator.platform.startsWith('Mac')) document.querySelector('.new kbd').textContent = '⌘ K';
   state.key = new URLSearchParams(location.search).get('c') || '';
   connect(bridge);
+  listenForFiles();
   byId('ask').focus();
 }
 

@@ -77,7 +77,7 @@ export function mark(show) {
 function ranges(turn, pattern) {
   const nodes = [];
   let text = '';
-  for (const part of turn ? turn.querySelectorAll(':scope > .bubble, .md') : []) {
+  for (const part of turn ? turn.querySelectorAll(':scope > .bubble, :scope > .files pre, .md') : []) {
     const walker = document.createTreeWalker(part, NodeFilter.SHOW_TEXT);
     while (walker.nextNode()) {
       const node = walker.currentNode;

@@ -12,7 +12,8 @@ export function open(key, id) {
   insist('view', { key: key || null, id: id || null });
 }
 
-export function rename(key, holder, title) {
+export function rename(key, holder) {
+  const title = holder.textContent;
   const input = document.createElement('input');
   input.className = 'rename';
   input.maxLength = 200;
@@ -69,12 +70,8 @@ export function drawer(show) {
 }
 
 export function markOpen() {
-  for (const row of document.querySelectorAll('#listing .conv')) {
-    const open = row.dataset.key === state.key;
-    row.classList.toggle('on', open);
-    const link = row.querySelector('a');
-    if (!link) continue;
-    if (open) link.setAttribute('aria-current', 'page');
+  for (const link of document.querySelectorAll('#listing .conv > a')) {
+    if (link.dataset.key === state.key) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
 }

@@ -58,8 +58,12 @@ export function toast(node, id) {
   setTimeout(() => node.remove(), seconds * 1000);
 }
 
-export function warn(text) {
-  const node = built('<div class="toast error" role="alert"><div></div></div>');
+/* A short message of the page's own. */
+export function tell(text, tone, ...controls) {
+  const node = built(`<div class="toast ${tone}" role="${tone ? 'alert' : 'status'}"><div></div></div>`);
   node.firstChild.textContent = text;
+  node.append(...controls);
   toast(node, `own-${Date.now()}`);
 }
+
+export const warn = (text) => tell(text, 'error');

@@ -1,238 +1,206 @@
-/* The dialogs. The server renders them; this opens, closes and sends what was chosen. Anything with [data-panel] opens one, [data-panel-act] stands on the controls inside. */
-(() => {
-  'use strict';
+/* The dialogs. The server renders them; this opens, closes and sends what was chosen. Anything with
+   [data-panel] opens one, [data-panel-act] stands on the controls inside. */
 
-  const dialog = document.createElement('dialog');
-  dialog.id = 'dialog';
-  dialog.setAttribute('aria-labelledby', 'panel-title');
-  const sheet = document.createElement('div');
-  const said = document.createElement('p'); // stays while the sheet is drawn anew, so it is read out
-  said.id = 'panel-said';
-  said.setAttribute('role', 'status');
-  dialog.append(sheet, said);
+import { answeredFile, sendFile } from './files.js';
+import { open } from './list.js';
+import { byId, language, nudge } from './state.js';
 
-  let part = null;
-  let wanted = ''; // the dialog that was asked for; what arrives for the other one is not shown
-  let dirty = false;
-  let polling = 0;
-  let next = ''; // the conversation to open once the dialog is closed
+const dialog = document.createElement('dialog');
+dialog.id = 'dialog';
+dialog.setAttribute('aria-labelledby', 'panel-title');
+const sheet = document.createElement('div');
+const said = document.createElement('p'); // stays while the sheet is drawn anew, so it is read out
+said.id = 'panel-said';
+said.setAttribute('role', 'status');
+dialog.append(sheet, said);
 
-  function fire(name, data) {
-    const { key, temporary } = document.body.dataset;
-    part.trigger(name, { key, temporary: temporary === 'true', language: document.documentElement.lang, ...data });
+let part = null;
+let wanted = ''; // the dialog that was asked for; what arrives for the other one is not shown
+let dirty = false;
+let polling = 0;
+let next = ''; // the conversation to open once the dialog is closed
+
+export function fireDialog(name, data) {
+  const { key, temporary } = document.body.dataset;
+  part.trigger(name, { key, temporary: temporary === 'true', language: language(), ...data });
+  nudge();
+}
+
+function paint() {
+  const { value } = part.props;
+  if (!value || typeof value !== 'object' || value.kind === undefined) return;
+  answeredFile(value);
+  clearTimeout(polling);
+  // Also while the dialog is closed: the line at the foot of the list comes with the answer.
+  if (value.loading) polling = setTimeout(() => fireDialog('panel', { mode: 'models', on: true }), 700);
+  else if (value.fetching && wanted === 'models') polling = setTimeout(() => fireDialog('fetch', { mode: 'follow' }), 700);
+  if (!wanted || (value.kind && value.kind !== wanted)) return;
+  if (desk(value)) return;
+  if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
+  if (value.html) draw(value);
+  said.textContent = value.said || '';
+  said.className = value.tone || '';
+  if (!dialog.open) { wanted = ''; return; }
+  if (value.tone === 'error') said.scrollIntoView({ block: 'nearest' });
+}
+
+/* What the dialogs on a conversation ask for beside a new sheet; true if the dialog is done. */
+function desk(value) {
+  if (value.poll) polling = setTimeout(() => fireDialog('panel', value.poll), 700);
+  if (value.file) saveAs(value.file);
+  if (value.into) {
+    const place = byId(value.into);
+    const held = document.activeElement.id;
+    if (place) place.innerHTML = value.html;
+    if (held && document.activeElement.id !== held) byId(held)?.focus();
+    value.html = '';
   }
-
-  function paint() {
-    const { value } = part.props;
-    if (!value || typeof value !== 'object' || value.kind === undefined) return;
-    clearTimeout(polling);
-    // Also while the dialog is closed: the line at the foot of the list comes with the answer.
-    if (value.loading) polling = setTimeout(() => fire('panel', { mode: 'models', on: true }), 700);
-    else if (value.fetching && wanted === 'models') polling = setTimeout(() => fire('fetch', { mode: 'follow' }), 700);
-    if (!wanted || (value.kind && value.kind !== wanted)) return;
-    if (desk(value)) return;
-    if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
-    if (value.html) draw(value);
-    said.textContent = value.said || '';
-    said.className = value.tone || '';
-    if (!dialog.open) { wanted = ''; return; }
-    if (value.tone === 'error') said.scrollIntoView({ block: 'nearest' });
+  if (!value.close) return false;
+  dialog.close();
+  if (value.insert) {
+    const ask = byId('ask');
+    ask.value = value.insert;
+    ask.dispatchEvent(new Event('input', { bubbles: true }));
+    ask.focus();
   }
+  next = value.open || '';
+  return true;
+}
 
-  /* What the dialogs on a conversation ask for beside a new sheet; true if the dialog is done. */
-  function desk(value) {
-    if (value.poll) polling = setTimeout(() => fire('panel', value.poll), 700);
-    if (value.file) saveAs(value.file);
-    if (upload && value.taken === upload.name) sendPart();
-    if (value.into) {
-      const place = document.getElementById(value.into);
-      const held = document.activeElement.id;
-      if (place) place.innerHTML = value.html;
-      if (held && document.activeElement.id !== held) document.getElementById(held)?.focus();
-      value.html = '';
-    }
-    if (!value.close) return false;
-    dialog.close();
-    if (value.insert || value.append) {
-      const ask = document.getElementById('ask');
-      ask.value = value.insert || [ask.value, value.append].filter(Boolean).join('\n\n');
-      ask.dispatchEvent(new Event('input', { bubbles: true }));
-      ask.focus();
-    }
-    next = value.open || '';
-    return true;
+function saveAs({ name, text }) {
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(new Blob([text], { type: 'application/octet-stream' }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+function draw(value) {
+  const held = sheet.contains(document.activeElement) ? document.activeElement.id : '';
+  const same = dialog.open && sheet.firstElementChild && sheet.firstElementChild.dataset.kind === value.kind;
+  const unfolded = new Set(Array.from(sheet.querySelectorAll('details[open] > summary'), (s) => s.id));
+  const scrolled = same ? sheet.querySelector('.sheet-body').scrollTop : 0;
+  const keeps = same && !(value.said && value.tone === 'info'); // what was done is no longer typed
+  const typed = keeps ? Array.from(sheet.querySelectorAll('.field'), (el) => [el.id, el.value]) : [];
+  sheet.innerHTML = value.html;
+  dirty = false;
+  for (const [id, text] of typed) if (byId(id)) byId(id).value = text;
+  if (same) for (const id of unfolded) byId(id)?.parentElement.setAttribute('open', '');
+  if (!dialog.isConnected) byId('app').append(dialog);
+  if (!dialog.open) dialog.showModal();
+  sheet.querySelector('.sheet-body').scrollTop = scrolled;
+  const again = held && byId(held);
+  if (again && !again.disabled) again.focus({ preventScroll: true });
+  else byId('panel-title').focus({ preventScroll: true });
+}
+
+/* The limits as the server keeps policies: [action, limit] for the usual ones, and the rules. */
+function limits(table) {
+  const overall = {};
+  const rules = [];
+  const allowed = table.querySelector('.may-override');
+  for (const rule of table.querySelectorAll('.rule')) {
+    const { category, side } = rule.dataset;
+    const action = rule.querySelector('select').value;
+    const limit = rule.querySelector('input').valueAsNumber;
+    if (!category) overall[side] = [action, limit];
+    else if (action !== 'usual') rules.push([category, side, action, limit]);
   }
+  return JSON.stringify({ overall, rules, may_override: Boolean(allowed && allowed.checked) });
+}
 
-  /* As if a button of the page had been pressed. */
-  function press(data) {
-    const el = document.createElement('button');
-    Object.assign(el.dataset, data);
-    document.body.append(el);
-    el.click();
-    el.remove();
-  }
+function save(el) {
+  const table = el.closest('details');
+  const wrong = table.querySelector('.rule input:invalid');
+  if (wrong) { wrong.reportValidity(); return; }
+  fireDialog('policy', { mode: el.dataset.mode, text: limits(table) });
+}
 
-  function saveAs({ name, text }) {
-    const link = document.createElement('a');
-    link.href = URL.createObjectURL(new Blob([text], { type: 'application/octet-stream' }));
-    link.download = name;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  }
+/* One event with what the button names: a text of its own, or fields (several as JSON). */
+function send(el) {
+  const { event, mode, text, fields } = el.dataset;
+  const values = (fields || '').split(' ').filter(Boolean).map((id) => byId(id).value);
+  fireDialog(event, { mode, text: !fields ? text : values.length > 1 ? JSON.stringify(values) : values[0] });
+}
 
-  function draw(value) {
-    const held = sheet.contains(document.activeElement) ? document.activeElement.id : '';
-    const same = dialog.open && sheet.firstElementChild && sheet.firstElementChild.dataset.kind === value.kind;
-    const open = new Set(Array.from(sheet.querySelectorAll('details[open] > summary'), (s) => s.id));
-    const scrolled = same ? sheet.querySelector('.sheet-body').scrollTop : 0;
-    const keeps = same && !(value.said && value.tone === 'info'); // what was done is no longer typed
-    const typed = keeps ? Array.from(sheet.querySelectorAll('.field'), (el) => [el.id, el.value]) : [];
-    sheet.innerHTML = value.html;
-    dirty = false;
-    for (const [id, text] of typed) if (document.getElementById(id)) document.getElementById(id).value = text;
-    if (same) for (const id of open) document.getElementById(id)?.parentElement.setAttribute('open', '');
-    if (!dialog.isConnected) document.getElementById('app').append(dialog);
-    if (!dialog.open) dialog.showModal();
-    sheet.querySelector('.sheet-body').scrollTop = scrolled;
-    const again = held && document.getElementById(held);
-    if (again && !again.disabled) again.focus({ preventScroll: true });
-    else document.getElementById('panel-title').focus({ preventScroll: true });
-  }
+const whole = (text) => (text ? Number(text) : null);
 
-  /* The limits as the server keeps policies: [action, limit] for the usual ones, and the rules. */
-  function limits(table) {
-    const overall = {};
-    const rules = [];
-    const allowed = table.querySelector('.may-override');
-    for (const rule of table.querySelectorAll('.rule')) {
-      const { category, side } = rule.dataset;
-      const action = rule.querySelector('select').value;
-      const limit = rule.querySelector('input').valueAsNumber;
-      if (!category) overall[side] = [action, limit];
-      else if (action !== 'usual') rules.push([category, side, action, limit]);
-    }
-    return JSON.stringify({ overall, rules, may_override: Boolean(allowed && allowed.checked) });
-  }
+/* What a control of those dialogs asks, with the form around it. */
+function tell(el) {
+  const form = el.closest('form');
+  const wrong = form && form.querySelector('input:invalid');
+  if (wrong) { wrong.reportValidity(); return; }
+  const fields = form ? Object.fromEntries(new FormData(form)) : {};
+  if (el.tagName === 'BUTTON' && el.name) fields[el.name] = el.value;
+  const { mode, id, parent } = el.dataset;
+  fireDialog('desk', { mode, id: whole(id), parent: whole(parent), text: JSON.stringify(fields) });
+}
 
-  function save(el) {
-    const table = el.closest('details');
-    const wrong = table.querySelector('.rule input:invalid');
-    if (wrong) { wrong.reportValidity(); return; }
-    fire('policy', { mode: el.dataset.mode, text: limits(table) });
-  }
+const act = {
+  desk: (el) => { if (el.tagName === 'BUTTON') tell(el); },
+  close: () => dialog.close(),
+  leave: () => fetch('/corral/leave', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' })
+    .finally(() => location.replace('/')),
+  preset: (el) => fireDialog('policy', { mode: 'preset', text: el.dataset.name }),
+  save,
+  send,
+};
 
-  /* One event with what the button names: a text of its own, or fields (several as JSON). */
-  function send(el) {
-    const { event, mode, text, fields } = el.dataset;
-    const values = (fields || '').split(' ').filter(Boolean).map((id) => document.getElementById(id).value);
-    fire(event, { mode, text: !fields ? text : values.length > 1 ? JSON.stringify(values) : values[0] });
-  }
-
-  const whole = (text) => (text ? Number(text) : null);
-
-  /* What a control of those dialogs asks, with the form around it. */
-  function tell(el) {
-    const form = el.closest('form');
-    const wrong = form && form.querySelector('input:invalid');
-    if (wrong) { wrong.reportValidity(); return; }
-    const fields = form ? Object.fromEntries(new FormData(form)) : {};
-    if (el.tagName === 'BUTTON' && el.name) fields[el.name] = el.value;
-    const { mode, id, parent } = el.dataset;
-    fire('desk', { mode, id: whole(id), parent: whole(parent), text: JSON.stringify(fields) });
-  }
-
-  const act = {
-    desk: (el) => { if (el.tagName === 'BUTTON') tell(el); },
-    close: () => dialog.close(),
-    leave: () => fetch('/corral/leave', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' })
-      .finally(() => location.replace('/')),
-    preset: (el) => fire('policy', { mode: 'preset', text: el.dataset.name }),
-    save,
-    send,
-  };
-
-  document.addEventListener('click', (event) => {
-    const opener = event.target.closest('[data-panel]');
-    if (opener && part) {
-      wanted = opener.dataset.panel;
-      said.textContent = '';
-      fire(wanted === 'inspect' ? wanted : 'panel', { mode: wanted, id: whole(opener.dataset.id), text: opener.dataset.text });
-    }
-  });
-
-  dialog.addEventListener('click', (event) => {
-    const el = event.target.closest('[data-panel-act]');
-    if (el) act[el.dataset.panelAct](el);
-    else if (event.target === dialog && !dirty) dialog.close(); // beside the sheet
-  });
-
-  /* A file goes up in parts, each small enough for one request. */
-  let upload = null;
-  const PART = 270000;
-
-  function sendFile(file, mode) {
-    upload = { file, mode, name: crypto.getRandomValues(new Uint32Array(4)).join(''), place: 0 };
-    sendPart();
-  }
-
-  function sendPart() {
-    const { file, name, place, mode } = upload;
-    const reader = new FileReader();
-    upload.place += PART;
-    reader.onload = () => {
-      const part = { upload: name, name: file.name, place: String(place), content: String(reader.result).split(',')[1] || '' };
-      if (upload.place >= file.size) part.last = '1';
-      fire('desk', { mode, text: JSON.stringify(part) });
-    };
-    reader.readAsDataURL(file.slice(place, place + PART));
-  }
-
-  document.addEventListener('corral-attach', (event) => {
-    wanted = 'attach';
-    sendFile(event.detail, 'attach.part');
-  });
-
-  dialog.addEventListener('change', (event) => {
-    if (event.target.type === 'file' && event.target.files.length) {
-      sendFile(event.target.files[0], event.target.dataset.mode);
-    }
-    if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);
-  });
-
-  dialog.addEventListener('input', (event) => {
-    const rule = event.target.closest('.rule');
-    if (!rule) return;
-    dirty = true;
+document.addEventListener('click', (event) => {
+  const opener = event.target.closest('[data-panel]');
+  if (opener && part) {
+    wanted = opener.dataset.panel;
     said.textContent = '';
-    if (event.target.tagName !== 'SELECT') return;
-    rule.querySelector('input').disabled = ['usual', 'off'].includes(event.target.value);
-  });
+    fireDialog(wanted === 'inspect' ? wanted : 'panel', { mode: wanted, id: whole(opener.dataset.id), text: opener.dataset.text });
+  }
+});
 
-  // The page's own keys rest while a dialog is open; Escape closes it without our help.
-  dialog.addEventListener('keydown', (event) => {
-    event.stopPropagation();
-    const field = event.target.closest('.field');
-    if (event.key === 'Enter' && !event.isComposing && field && field.tagName === 'INPUT') {
-      sheet.querySelector(`[data-fields~="${field.id}"]`).click();
-    }
-  });
+dialog.addEventListener('click', (event) => {
+  const el = event.target.closest('[data-panel-act]');
+  if (el) act[el.dataset.panelAct](el);
+  else if (event.target === dialog && !dirty) dialog.close(); // beside the sheet
+});
 
-  dialog.addEventListener('close', () => {
-    const opener = document.querySelector(`#app [data-panel="${wanted}"]`);
-    wanted = '';
-    dirty = false;
-    // The browser gives the focus back, unless what had it was painted anew meanwhile.
-    const active = document.activeElement;
-    if (opener && (!active || active === document.body || dialog.contains(active))) opener.focus();
-    // What stands behind it may be told anew (the first screen names the model): the page reads
-    // itself again as it does when its tab comes back into view.
-    if (next) press({ act: 'open', key: next });
-    else document.dispatchEvent(new Event('visibilitychange'));
-    next = '';
-  });
+dialog.addEventListener('change', (event) => {
+  if (event.target.type === 'file' && event.target.files.length) {
+    sendFile(event.target.files[0], event.target.dataset.mode);
+  }
+  if (event.target.matches('[data-panel-act="desk"]')) tell(event.target);
+});
 
-  const begin = (given) => { part = given; part.watch('value', paint); };
-  const waiting = window.corralPanels || [];
-  window.corralPanels = { push: begin };
-  waiting.forEach(begin);
-})();
+dialog.addEventListener('input', (event) => {
+  const rule = event.target.closest('.rule');
+  if (!rule) return;
+  dirty = true;
+  said.textContent = '';
+  if (event.target.tagName !== 'SELECT') return;
+  rule.querySelector('input').disabled = ['usual', 'off'].includes(event.target.value);
+});
+
+// The page's own keys rest while a dialog is open; Escape closes it without our help.
+dialog.addEventListener('keydown', (event) => {
+  event.stopPropagation();
+  const field = event.target.closest('.field');
+  if (event.key === 'Enter' && !event.isComposing && field && field.tagName === 'INPUT') {
+    sheet.querySelector(`[data-fields~="${field.id}"]`).click();
+  }
+});
+
+dialog.addEventListener('close', () => {
+  const opener = document.querySelector(`#app [data-panel="${wanted}"]`);
+  wanted = '';
+  dirty = false;
+  // The browser gives the focus back, unless what had it was painted anew meanwhile.
+  const active = document.activeElement;
+  if (opener && (!active || active === document.body || dialog.contains(active))) opener.focus();
+  // What stands behind it may be told anew (the first screen names the model): the page reads
+  // itself again as it does when its tab comes back into view.
+  if (next) open(next);
+  else document.dispatchEvent(new Event('visibilitychange'));
+  next = '';
+});
+
+export function serveDialogs(given) {
+  part = given;
+  part.watch('value', paint);
+}

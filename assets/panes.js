@@ -42,7 +42,7 @@ export const paint = {
     }
     address();
     if (moved) state.stuck = true;
-    if (moved || state.draft === null) restoreDraft(value.draft);
+    if (moved || state.draft === null) restoreDraft(value);
     if (value.focus) return reveal(value.focus);
     if (!byId('seek').hidden) {
       if (moved) typed();

@@ -1,6 +1,6 @@
 /* What this page shows, and how it speaks to the server: every event goes through the bridge. */
 
-const { language } = window.corralLook;
+export const { language, theme } = window.corralLook;
 
 export const WINDOW = 40; // messages shown at first, and how many "Earlier messages" adds
 export const byId = (id) => document.getElementById(id);
@@ -15,10 +15,14 @@ export const state = {
 /* Gradio closes its stream when nothing is awaited. What is asked just then is answered on the next
    one, which the next event opens: so each event has another one behind it. */
 let nudging = 0;
+export function nudge() {
+  clearTimeout(nudging);
+  nudging = setTimeout(() => fire('pulse'), 2000);
+}
+
 export function fire(name, data = {}) {
   if (!state.trigger) return;
-  clearTimeout(nudging);
-  if (name !== 'pulse') nudging = setTimeout(() => fire('pulse'), 2000);
+  if (name !== 'pulse') nudge();
   const query = byId('find') ? byId('find').value.trim() : '';
   state.number += 1; // requests overtake each other on their way: the server goes by this
   const { number, mode, last, first, tag, temporary } = state;

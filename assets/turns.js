@@ -1,26 +1,17 @@
 /* What is done at one message: editing, copying, its menu. */
 
-import { button } from './nodes.js';
 import { byId, words } from './state.js';
 import { send } from './write.js';
 
 export function edit(turn) {
   if (turn.classList.contains('editing')) return;
+  const form = byId('edit-form').content.firstElementChild.cloneNode(true);
+  const area = form.querySelector('textarea');
   const bubble = turn.querySelector('.bubble');
-  const form = document.createElement('form');
-  const area = document.createElement('textarea');
-  form.className = 'edit';
+  const files = turn.querySelector('.files');
   area.value = bubble.textContent;
-  area.setAttribute('aria-label', words.edit_label);
   area.rows = Math.min(16, Math.max(2, area.value.split('\n', 17).length + 1));
-  const row = document.createElement('div');
-  const resend = button('resend', words.resend);
-  resend.className = 'send';
-  const cancel = button('cancel-edit', words.cancel);
-  cancel.className = 'btn';
-  row.append(cancel, resend);
-  form.append(area, row);
-  form.addEventListener('submit', (event) => event.preventDefault());
+  if (files) area.after(files.cloneNode(true));
   turn.classList.add('editing');
   bubble.after(form);
   area.focus();
@@ -36,8 +27,7 @@ export function endEdit(turn) {
 }
 
 export function resend(turn) {
-  const parent = turn.dataset.parent ? Number(turn.dataset.parent) : null;
-  send(turn.querySelector('form.edit textarea').value, parent, turn.querySelector('form.edit'));
+  send(turn.querySelector('form.edit'), turn.dataset.parent ? Number(turn.dataset.parent) : null);
 }
 
 export async function copy(text, control) {

@@ -1,28 +1,29 @@
-/* Writing: drafts, sending, long pastes. What was not stored by the server stays in the box. */
+/* Writing: drafts and sending. What was not stored by the server stays in the box. */
 
-import { button, built, toast, warn } from './nodes.js';
+import { whole } from './files.js';
+import { warn } from './nodes.js';
 import { byId, fire, state, words } from './state.js';
 import { endEdit } from './turns.js';
 
 const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
-const MAX_DRAFT = 200000; // characters
 const MEASURED = 20000; // longer texts are not measured at each key: layout would take seconds
 const bytes = (text) => new TextEncoder().encode(JSON.stringify(text)).length;
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
 
 /* What is not sent yet is kept by the server, with its conversation. */
 export function keepDraft() {
-  const text = byId('ask').value;
-  if (text === state.draft || text.length > MAX_DRAFT) return;
+  const text = whole(byId('composer'));
+  if (text === state.draft || bytes(text) > MAX_BYTES) return;
   state.draft = text;
   fire('draft', { key: state.key || null, text });
 }
 
-export function restoreDraft(text) {
+export function restoreDraft({ draft, files }) {
   const ask = byId('ask');
   if (state.sending || (state.draft === null && ask.value)) return; // typed before the page was there
-  state.draft = text;
-  ask.value = text;
+  ask.value = draft;
+  byId('files').innerHTML = files;
+  state.draft = whole(byId('composer'));
   fitHeight();
 }
 
@@ -33,9 +34,12 @@ export function fitHeight() {
   else ask.style.height = `${Math.min(ask.scrollHeight, innerHeight * 0.4)}px`;
 }
 
-export function send(text, parent, from) {
+/* Send what stands in a form: the box, or a message that is edited. */
+export function send(from, parent) {
+  const text = whole(from);
   if (!text.trim() || state.sending) return;
   if (state.live) { warn(words.busy); return; }
+  if (from.querySelector('.busy')) { warn(words.reading); return; }
   if (text.length > MAX_BYTES || bytes(text) > MAX_BYTES) {
     warn(words.too_big.replace('{limit}', MAX_BYTES.toLocaleString()));
     return;
@@ -62,9 +66,9 @@ export function accepted() {
   const { from, key, text } = state.sent;
   refused();
   state.sent = {};
-  if (from === byId('ask')) {
-    if (from.value === text) from.value = '';
-    state.draft = from.value;
+  if (from.id === 'composer') {
+    if (whole(from) === text) { byId('ask').value = ''; byId('files').replaceChildren(); }
+    state.draft = '';
     fire('draft', { key: key || null, text: '' });
     fitHeight();
   } else if (from.closest('.turn')) {
@@ -82,19 +86,4 @@ export function refused() {
 function unanswered() {
   refused();
   warn(words.offline);
-}
-
-/* A very long paste stays in the box; it can become an attachment instead. */
-export function offerAttachment(text) {
-  const node = built('<div class="toast" role="status"><div></div></div>');
-  node.firstChild.textContent = words.pasted.replace('{count}', text.length.toLocaleString());
-  const instead = button('dismiss', words.attach_paste);
-  instead.className = 'btn';
-  instead.addEventListener('click', () => {
-    const ask = byId('ask');
-    ask.value = ask.value.replace(text.replace(/\r\n?/g, '\n'), () => '').trim();
-    document.dispatchEvent(new CustomEvent('corral-attach', { detail: new File([text], 'pasted.txt') }));
-  });
-  node.append(instead);
-  toast(node, `paste-${Date.now()}`);
 }

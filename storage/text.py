@@ -19,6 +19,7 @@ _HAN = re.compile(
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _MARKUP = re.compile(r"[#>*`_~\[\]|]+")
+_DOCUMENT = re.compile('<document name="([^"<>]*)"[^<>]*>')  # how an attached file begins
 _MAX_TITLE = 60
 
 
@@ -47,8 +48,12 @@ def ends_in_han(text: str) -> bool:
 
 
 def title_from(prompt: str) -> str:
-    """A title from the first words of a prompt: one line, no Markdown marks, about 60 columns."""
+    """A title from the first words of a prompt: one line, no Markdown marks, about 60 columns.
+
+    A prompt that is an attached file and nothing else has the name of that file.
+    """
     for line in prompt.splitlines():
+        line = _DOCUMENT.sub(r"\1", line)
         words = " ".join(_CONTROLS.sub(" ", _MARKUP.sub(" ", line)).split())
         if words:
             return _shorten(words)

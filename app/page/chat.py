@@ -17,7 +17,7 @@ from app.job import Job
 from app.page.conversations import ConversationList
 from app.page.live import LiveAnswer
 from app.page.panes import EVERYTHING, LIVE, Update, items, show
-from app.page.payload import Payload, user_of
+from app.page.payload import Payload, is_away, user_of
 from app.page.shell import Shell
 from app.page.templates import Templates
 from app.page.viewers import Viewer, Viewers
@@ -144,10 +144,12 @@ class Chat:
         """Paint a conversation; if it is being answered, the page then asks to follow."""
         user_id = viewer.user_id
         job = self._services.jobs.running(user_id, key) if key else None
-        values = await asyncio.to_thread(self._conversation.value, user_id, key, payload, job)
+        value = self._conversation.value
+        away = viewer.away
+        values = await asyncio.to_thread(value, user_id, key, payload, job, away=away)
         values |= {
             "listing": await self._listing.value(user_id, payload),
-            "foot": self._shell.foot(),
+            "foot": self._shell.foot(away=away),
             "live": self._live(job).value(job.view()) if job else {"reply": 0},
         }
         if not self._viewers.may_paint(viewer, key):
@@ -175,7 +177,8 @@ class Chat:
 
 
 def _viewer(payload: Payload, request: gr.Request) -> Viewer:
-    return Viewer(user_of(request), request.session_hash or "", payload.number)
+    page, away = request.session_hash or "", is_away(request)
+    return Viewer(user_of(request), page, payload.number, away)
 
 
 def _sent(payload: Payload) -> Send:

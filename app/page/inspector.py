@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.details import translated
 from app.models import ModelChoice, model_choices
 from app.page.figures import count, size
 from app.page.templates import Templates
@@ -73,7 +74,9 @@ class Inspector:
         """The dialog for a model of the list."""
         choice = self._choice(name)
         if choice is None or choice.config is None:
-            said = choice.problem if choice else self._say("panels.models.unknown")
+            problem = choice.problem if choice else ""
+            told = translated(problem, self._templates.strings) or problem
+            said = told or self._say("panels.models.unknown")
             return {"kind": "inspect", "said": said, "tone": "error"}
         config = choice.config
         room = Room.if_present(self._services.settings.device)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 
 from app import export
+from app.details import translated
 from app.imports.files import MAX_BYTES, ImportInvalid, read
 from app.page.payload import Payload, PayloadInvalid
 from app.page.templates import Templates
@@ -114,7 +115,8 @@ class KeepPanel:
                     rows.append(("same", found.title, self._say("import.here")))
                     continue
                 except StorageError as error:
-                    rows.append(("error", found.title, str(error)))
+                    why = translated(str(error), self._templates.strings) or str(error)
+                    rows.append(("error", found.title, why))
                     continue
                 count = len(found.document["messages"])
                 told = self._say("import.entered", count=count)

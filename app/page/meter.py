@@ -18,7 +18,7 @@ from engine.errors import ContextFull
 from storage.records import Conversation, MessageRecord
 
 _ON_LOAD = (
-    "(window.corralMeter = window.corralMeter || []).push({props, watch, trigger,"
+    "(window.corral = window.corral || []).push({serves: 'meter', props, watch, trigger,"
     " events: ['measure']})"
 )
 
@@ -45,13 +45,19 @@ class Meter:
         """What would be read if the draft were sent now; nothing while the model loads."""
         try:
             payload, user_id = Payload.of(event), user_of(request)
-            return await asyncio.to_thread(self.value, user_id, payload.key, payload.text)
+            draft, attached = payload.text, payload.attached
+            return await asyncio.to_thread(self.value, user_id, payload.key, draft, attached)
         except Exception as error:
             log.warning("a draft could not be measured", exc_info=error)
             return {"line": "", "share": 0, "tone": ""}
 
-    def value(self, user_id: int, key: str | None, text: str) -> dict[str, object]:
-        """The meter's line, its share of the context in percent, and a tone. Reads the store."""
+    def value(
+        self, user_id: int, key: str | None, text: str, attached: int = 0
+    ) -> dict[str, object]:
+        """The meter's line, its share of the context in percent, and a tone. Reads the store.
+
+        `attached`: tokens of the files beside the draft, which were counted when they were taken.
+        """
         engine = self._services.engine.peek()
         if engine is None:
             return {"line": "", "share": 0, "tone": ""}
@@ -60,7 +66,7 @@ class Meter:
         if key:
             conversation = self._services.store.conversation(user_id, key)
             path = self._services.store.path(user_id, key)
-        return self._measured(engine, user_id, conversation, with_draft(path, text))
+        return self._measured(engine, user_id, conversation, with_draft(path, text), attached)
 
     def _measured(
         self,
@@ -68,6 +74,7 @@ class Meter:
         user_id: int,
         conversation: Conversation | None,
         path: list[MessageRecord],
+        attached: int,
     ) -> dict[str, object]:
         choices = Choices.of(conversation) if conversation else Choices()
         told = conversation.system_prompt if conversation else ""
@@ -79,7 +86,7 @@ class Meter:
                 path,
                 system_prompt=instructions(told, choices, self._services.library),
                 count_tokens=engine.count_tokens,
-                context_length=info.context_length,
+                context_length=info.context_length - attached,
                 num_reserved=reserved(sampling.max_new_tokens, info.context_length),
                 fingerprint=info.fingerprint,
                 overflow=choices.overflow,
@@ -87,10 +94,11 @@ class Meter:
         except ConversationFull:
             return {"line": self._say("meter.stopped"), "share": 100, "tone": "stop"}
         except ContextFull as error:
-            words["used"] = f"{error.num_prompt:,}"
+            words["used"] = f"{error.num_prompt + attached:,}"
             return {"line": self._say("meter.too_long", **words), "share": 100, "tone": "stop"}
-        words["used"] = f"{fitted.num_tokens:,}"
-        share = round(100 * fitted.num_tokens / info.context_length)
+        num_tokens = fitted.num_tokens + attached
+        words["used"] = f"{num_tokens:,}"
+        share = round(100 * num_tokens / info.context_length)
         if fitted.num_left_out:
             line = self._say("meter.dropped", count=fitted.num_left_out, **words)
             return {"line": line, "share": share, "tone": "warn"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.details import translated
 from app.explain import explain
 from app.models import ModelBusy, ModelChoice, model_choices
 from app.page.fetch import FetchPanel
@@ -140,7 +141,7 @@ class ModelsPanel:
             "context": context,
         }
         if info.quality:
-            values["quality"] = info.quality
+            values["quality"] = translated(info.quality, self._strings) or info.quality
         if info.leaves_to:
             del values["parameters"]  # they are the other machine's
         return [(self._say(f"panels.models.facts.{key}"), value) for key, value in values.items()]
@@ -149,7 +150,8 @@ class ModelsPanel:
         base = "" if info.chat else self._say("panels.models.base")
         own = self._services.running.name == BUILT_IN
         basic = self._say("panels.models.basic") if own else ""
-        return [*filter(None, (basic, base, info.note))]
+        note = translated(info.note, self._strings) or info.note
+        return [*filter(None, (basic, base, note))]
 
     def _waiting(self, loading: bool) -> str:
         if loading:
@@ -176,7 +178,7 @@ class ModelsPanel:
         return self._say("panels.models.kept", name=wanted, old=name, why=why), "error"
 
     def _choice(self, choice: ModelChoice, room: Room | None, runs: bool) -> _Choice:
-        about = choice.problem
+        about = translated(choice.problem, self._strings) or choice.problem
         if choice.purpose == "guard":
             about = self._say("panels.models.guard")
         elif not about:

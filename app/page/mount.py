@@ -174,7 +174,7 @@ def _front(templates: Templates, settings: Settings) -> str:
         languages=[*templates.strings.by_language],
         parts=parts,
         styles=[files.url("corral.css"), files.url("panels.css"), files.url("desk.css")],
-        scripts=[files.url("look.js"), files.url("panels.js"), files.url("desk.js")],
+        look=files.url("look.js"),
         module=files.url("corral.js"),  # it brings the others
         icon=files.url("icons/favicon.svg"),
     )

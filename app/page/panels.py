@@ -31,7 +31,7 @@ from storage.records import OWNER_ID, NotFound
 PAINTED = ("panel", "head", "foot")
 _EVENTS = ("panel", "policy", "model", "fetch", "inspect", "desk", "people")
 _ON_LOAD = (
-    "(window.corralPanels = window.corralPanels || []).push({element, props, watch, trigger,"
+    "(window.corral = window.corral || []).push({serves: 'panels', props, watch, trigger,"
     f" events: {json.dumps(_EVENTS)}}})"
 )
 
@@ -153,8 +153,8 @@ class Panels:
             payload, user_id = Payload.of(event), user_of(request)
             value = await asyncio.to_thread(act, user_id, payload)
             head = await asyncio.to_thread(self._head, user_id, payload)
-            panel = self._numbered(value)
-            return show(PAINTED, panel=panel, foot=self._shell.foot(), **head)
+            panel, foot = self._numbered(value), self._shell.foot(away=is_away(request))
+            return show(PAINTED, panel=panel, foot=foot, **head)
         except Exception as error:
             if not isinstance(error, PayloadInvalid):
                 log.warning("a dialog could not do what was asked", exc_info=error)

@@ -30,6 +30,7 @@ class Payload:
     number: int = 0  # of the request, as the page counts them
     last: int = 0  # how many messages the window shows
     text: str = ""
+    attached: int = 0  # tokens of the files beside a draft
     client_key: str = ""
     first: int = 0  # the first conversation of the list that is in view
     query: str = ""
@@ -56,6 +57,7 @@ class Payload:
             number=_whole(data, "number") or 0,
             last=min(_whole(data, "last") or 0, MAX_WINDOW),
             text=_text(data, "text", None),
+            attached=_whole(data, "attached") or 0,
             client_key=_text(data, "client_key", MAX_KEY_CHARS),
             first=_whole(data, "first") or 0,
             tag=_text(data, "tag", MAX_KEY_CHARS),

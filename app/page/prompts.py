@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from app.library import USE_CASES, filled, library, variables
+from app.page import saved
 from app.page.payload import Payload
 from app.page.templates import Templates
 from app.services import Services
@@ -46,8 +47,11 @@ class PromptsPanel:
         if verb == "save":
             return self._save(user_id, fields)
         if verb == "remove":
-            self._services.store.remove_saved(user_id, payload.id or 0)
-            return self._list(user_id, said=self._say("prompts.removed"))
+            name, removed = saved.remove(self._services.store, user_id, payload.id or 0)
+            return self._list(user_id, self._say("prompts.removed", name=name), removed)
+        if verb == "undo":
+            name = saved.bring_back(self._services.store, user_id, fields.get("undo", ""))
+            return self._list(user_id, self._say("prompts.restored", name=name))
         entry = self._entry(user_id, fields.get("ref", ""))
         if entry is None:
             return self._list(user_id)
@@ -70,13 +74,13 @@ class PromptsPanel:
     def _entry(self, user_id: int, ref: str) -> _Entry | None:
         return next((one for one in self._entries(user_id) if one.ref == ref), None)
 
-    def _list(self, user_id: int, said: str = "") -> dict[str, object]:
+    def _list(self, user_id: int, said: str = "", removed: str = "") -> dict[str, object]:
         entries = self._entries(user_id)
         groups = [
             (use_case, [one for one in entries if one.use_case == use_case])
             for use_case in USE_CASES
         ]
-        html = self._templates.render("panel_prompts", groups=groups)
+        html = self._templates.render("panel_prompts", groups=groups, removed=removed)
         return {"html": html, "said": said, "tone": "info"}
 
     def _opened(self, entry: _Entry, *, editing: bool) -> dict[str, object]:

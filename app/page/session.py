@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from app.choices import EDITABLE, LANGUAGES, OWN, PRESETS, Choices, sampling_values
 from app.library import library
+from app.page import saved
 from app.page.payload import Payload
 from app.page.templates import Templates
 from app.services import Services
@@ -56,8 +57,11 @@ class SessionPanel:
         if verb in ("keep_persona", "keep_sampling"):
             return self._keep(user_id, "persona" if "persona" in verb else "sampling", form, fields)
         if verb == "remove":
-            self._services.store.remove_saved(user_id, payload.id or 0)
-            return self._value(user_id, form, said="session.removed")
+            name, removed = saved.remove(self._services.store, user_id, payload.id or 0)
+            return self._value(user_id, form, "prompts.removed", removed, name=name)
+        if verb == "undo":
+            name = saved.bring_back(self._services.store, user_id, fields.get("undo", ""))
+            return self._value(user_id, form, "prompts.restored", name=name)
         return self._save(user_id, payload, form)
 
     def _kept(self, user_id: int, payload: Payload) -> _Form:
@@ -130,13 +134,14 @@ class SessionPanel:
         return {"open": made.key, "close": True}
 
     def _value(
-        self, user_id: int, form: _Form, said: str = "", **words: object
+        self, user_id: int, form: _Form, said: str = "", removed: str = "", **words: object
     ) -> dict[str, object]:
         effective = self._effective(user_id, form)
         known = personas(self._services, self._strings.language, user_id)
         html = self._templates.render(
             "panel_session",
             form=form,
+            removed=removed,
             presets=(*PRESETS, OWN),
             languages=LANGUAGES,
             personas=[name for name, _ in known],

@@ -6,11 +6,13 @@ import itertools
 from pathlib import Path
 
 from app.choices import Choices
+from app.details import translated
 from app.explain import Explanation, explain
 from app.page.panes import items
 from app.page.templates import Templates
 from app.services import Services
 from app.strings import LANGUAGES
+from engine.base import EngineInfo
 from safety.policy import PRESETS
 from storage.records import OWNER_ID, Conversation
 
@@ -50,8 +52,11 @@ class Shell:
         )
         return items([("head", html)], title=title)
 
-    def foot(self) -> dict[str, object]:
-        """Model, precision and device, or how far they are; and what befell the data."""
+    def foot(self, *, away: bool) -> dict[str, object]:
+        """Model, precision and device, or how far they are; where words go; what befell the data.
+
+        Who is `away`, over a link or the network, is told nothing of this machine's files.
+        """
         ready = self._services.readiness()
         info = self._services.engine_info()
         lines: list[str] = []
@@ -62,14 +67,31 @@ class Shell:
                 if part.error is not None:
                     told = explain(part.error, self._templates.strings)
                     headline = self._say(f"page.foot.{words}")
-                    lines += [told.title, told.detail, told.action]
+                    lines += [told.title, "" if away else told.detail, told.action]
         elif ready.engine.state == "loading":
             state, headline = "loading", self._say("page.foot.loading")
         elif ready.guard.state == "loading":
             state = "loading"
             lines.append(self._say("page.foot.loading_guard"))
         if info is not None and info.note:
-            lines.append(info.note)
+            lines.append(translated(info.note, self._templates.strings) or info.note)
+        if not away:
+            lines += self._befallen()
+        html = self._templates.render(
+            "foot",
+            state=state,
+            info=info,
+            headline=headline,
+            lines=[*filter(None, lines)],
+            where=self._where("page.foot", away, info),
+            languages=LANGUAGES,
+            spoken=self._templates.strings.language,
+        )
+        return items([("foot", html)])
+
+    def _befallen(self) -> list[str]:
+        """What happened to the model's files and to the data."""
+        lines: list[str] = []
         if changed := self._services.running.changed_files:
             lines.append(self._say("page.foot.changed", files=", ".join(changed[:5])))
         store = self._services.store
@@ -77,27 +99,28 @@ class Shell:
             lines.append(store.repair.report())
         if store.full:
             lines.append(self._say("page.foot.full"))
-        html = self._templates.render(
-            "foot",
-            state=state,
-            info=info,
-            headline=headline,
-            lines=[*filter(None, lines)],
-            languages=LANGUAGES,
-            spoken=self._templates.strings.language,
-        )
-        return items([("foot", html)])
+        return lines
 
-    def empty(self, user_id: int, *, temporary: bool = False) -> str:
+    def _where(self, part: str, away: bool, info: EngineInfo | None) -> str:
+        """Where the reader's words go: nowhere, to the machine of this Corral, or to a server."""
+        leaves_to = info.leaves_to if info else ""
+        if away:
+            told = self._say(f"{part}.away")
+            return f"{told} {self._say('page.foot.onward', place=leaves_to)}" if leaves_to else told
+        return self._say(f"{part}.remote" if leaves_to else f"{part}.offline", place=leaves_to)
+
+    def empty(self, user_id: int, *, away: bool, temporary: bool = False) -> str:
         """The first screen: what this is, and the way to a real Llama."""
         settings = self._services.settings
-        folder: Path | None = settings.data / "models" if user_id == OWNER_ID else None
+        owner_here = user_id == OWNER_ID and not away
+        folder: Path | None = settings.data / "models" if owner_here else None
         return self._templates.render(
             "empty",
             ideas=[self._say(f"page.empty.idea_{n}") for n in range(1, NUM_IDEAS + 1)],
             built_in=self._services.running.name == "built-in",
             folder=folder,
             temporary=temporary,
+            where=self._where("page.empty", away, self._services.engine_info()),
         )
 
     def told(self, title: str, *, undo: str = "") -> dict[str, object]:

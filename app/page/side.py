@@ -10,12 +10,10 @@ import gradio as gr
 
 from app.page.conversations import ConversationList
 from app.page.panes import FOOT, SIDE, Update, show
-from app.page.payload import Payload, user_of
+from app.page.payload import Payload, is_away, user_of
 from app.page.shell import Shell
 from app.page.templates import Templates
 from app.services import Services
-
-MAX_DRAFT_CHARS = 200_000
 
 log = logging.getLogger("corral.page")
 
@@ -73,15 +71,15 @@ class Side:
         try:
             payload, user_id = Payload.of(event), user_of(request)
             if payload.key or not payload.temporary:
-                text = payload.text[:MAX_DRAFT_CHARS]
-                await asyncio.to_thread(self._services.store.keep_draft, user_id, payload.key, text)
+                keep = self._services.store.keep_draft
+                await asyncio.to_thread(keep, user_id, payload.key, payload.text)
         except Exception as error:  # it is still in the box
             log.warning("a draft was not kept", exc_info=error)
 
     async def pulse(self, event: gr.EventData, request: gr.Request) -> Update:
         """How far the model and the safety check are."""
         user_of(request)
-        return show(FOOT, foot=self._shell.foot())
+        return show(FOOT, foot=self._shell.foot(away=is_away(request)))
 
     async def _changed(
         self,

@@ -11,12 +11,14 @@ from markupsafe import Markup
 
 from app.chinese import converted
 from app.explain import explain, explain_status
+from app.page.attach import Chips
 from app.page.panes import Item
 from app.page.shielding import Notice, Shielding
 from app.page.templates import Templates
 from app.render import Renderer
 from app.thinking import Parts, split
 from safety.code_check import Look
+from safety.injection import apart
 from storage.records import Generation, MessageRecord, Status
 
 LONG_PROMPT_CHARS = 3_000  # folded on the page; copying and editing still have all of it
@@ -32,6 +34,7 @@ class Transcript:
         self._strings = templates.strings
         self._renderer = renderer
         self._shielding = Shielding(templates, look)
+        self._chips = Chips(templates)
 
     def items(
         self,
@@ -64,11 +67,14 @@ class Transcript:
         return self._templates.render("earlier")
 
     def _prompt(self, record: MessageRecord) -> str:
+        own, documents = apart(record.content)
         return self._templates.render(
             "prompt",
             record=record,
-            long=len(record.content) > LONG_PROMPT_CHARS,
-            num_chars=f"{len(record.content):,}",
+            own=own,
+            files=self._chips.sent(documents),
+            long=len(own) > LONG_PROMPT_CHARS,
+            num_chars=f"{len(own):,}",
             shield=self._shielding.of_prompt(record),
             **_neighbours(record),
         )

@@ -14,6 +14,10 @@ _OLD_SECONDS = 3600  # what was begun and never finished
 _MAX_BEGUN = 4  # by one user: the page sends one file after the other
 
 
+class FileTooBig(PayloadInvalid):
+    """More was sent than what is asked for may take."""
+
+
 class Uploads:
     """Collects parts in a private folder. One user never reaches another's."""
 
@@ -26,7 +30,7 @@ class Uploads:
     ) -> bytes | None:
         """Keep a part; with the last one, the whole file. None while it is not whole.
 
-        What is `unwritten` is never on the disk. Raises `PayloadInvalid`, also for a file above
+        What is `unwritten` is never on the disk. Raises `PayloadInvalid`, and `FileTooBig` above
         `max_bytes`.
         """
         name, place = fields.get("upload", ""), fields.get("place", "")
@@ -46,7 +50,7 @@ class Uploads:
             file.write(content)
         if path.stat().st_size > max_bytes:
             path.unlink()
-            raise PayloadInvalid("size")
+            raise FileTooBig("size")
         if "last" not in fields:
             return None
         try:
@@ -60,7 +64,7 @@ class Uploads:
         known, before = self._unwritten.pop(user_id, ("", b""))
         whole = (before if place and known == name else b"") + content
         if len(whole) > max_bytes:
-            raise PayloadInvalid("size")
+            raise FileTooBig("size")
         if last:
             return whole
         self._unwritten[user_id] = (name, whole)

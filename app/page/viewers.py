@@ -10,11 +10,12 @@ MAX_PAGES = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """Who looks, on which open page, and the page's own number of what was asked there."""
+    """Who looks, on which open page and from where, and the page's own number of the request."""
 
     user_id: int
     page: str
     number: int
+    away: bool = True  # over a link or the network
 
 
 @dataclass(slots=True)

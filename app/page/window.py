@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from app.choices import Choices
 from app.job import Job
+from app.page.attach import DraftChips
 from app.page.panes import items
 from app.page.payload import Payload
 from app.page.shell import Shell
@@ -29,19 +30,22 @@ class ConversationView:
         self._shell = shell
         look = services.code_shield.known if services.code_shield else None
         self._transcript = Transcript(templates, renderer, look)
+        self._chips = DraftChips(services, templates)
 
     def value(
-        self, user_id: int, key: str | None, payload: Payload, job: Job | None
+        self, user_id: int, key: str | None, payload: Payload, job: Job | None, *, away: bool
     ) -> dict[str, object]:
         """Window and head of a conversation; without a key, the first screen.
 
-        The reply that `job` writes is left out: it is shown by the live pane.
+        The reply that `job` writes is left out: it is shown by the live pane. `away`: the reader
+        is at another machine.
         """
         if not key:
             temporary = payload.temporary
-            empty = self._shell.empty(user_id, temporary=temporary)
+            empty = self._shell.empty(user_id, away=away, temporary=temporary)
             draft = "" if temporary else self._services.store.draft(user_id, None)
-            window = items([("empty", empty)], key="", leaf=None, draft=draft)
+            unsent = self._chips.draft(draft)
+            window = items([("empty", empty)], key="", leaf=None, **unsent)
             head = self._shell.head(user_id, None, temporary=temporary)
             return {"head": head, "window": window}
         store = self._services.store
@@ -63,7 +67,7 @@ class ConversationView:
             read_at=time.time(),  # so that the same search result can be revealed twice
             accepted=payload.client_key,
             temporary=temporary,
-            draft=store.draft(user_id, key),
+            **self._chips.draft(store.draft(user_id, key)),
         )
         head = self._shell.head(user_id, conversation, temporary=temporary)
         return {"head": head, "window": window}

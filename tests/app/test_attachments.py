@@ -7,7 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
-from app.attachments import MAX_CHARS, AttachmentInvalid, document
+from app.attachments import MAX_CHARS, AttachmentInvalid, document, plain_name
+from safety.injection import apart
+from storage.text import title_from
 
 
 def pdf(text: str) -> bytes:
@@ -66,6 +68,7 @@ def locked() -> bytes:
         (b"%PDF-1.7 and nothing", "unreadable"),
         (pdf(""), "empty"),
         (b"x" * (MAX_CHARS + 1), "too_long"),
+        ("美".encode() * 300_000, "too_long"),  # fewer characters, more bytes than a request has
         (locked(), "encrypted"),
     ],
 )
@@ -73,6 +76,33 @@ def test_what_cannot_be_read_says_why(content: bytes, code: str) -> None:
     with pytest.raises(AttachmentInvalid) as refused:
         document("a", content)
     assert refused.value.code == code
+
+
+def test_a_text_is_kept_as_a_browser_keeps_it() -> None:
+    _, (taken,) = apart(document("a.txt", b"one\r\ntwo\rthree\n" + b"x" * 5000 + b"\0"))
+    assert "\none\ntwo\nthree\nxxx" in taken.marked
+    assert not {"\r", "\0"} & {*taken.marked}
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("notes.md", "notes.md"),
+        ("invoice\u202efdp.exe", "invoicefdp.exe"),  # would be read as invoiceexe.pdf
+        ("a\u200b\u2066b\n\tc\x07.txt", "ab c.txt"),
+        ("\u202e\n", "?"),
+        ("", "?"),
+        ("x" * 300 + ".tar.gz", "x" * 60 + "…" + "x" * 12 + ".tar.gz"),
+        ("数据 表.csv", "数据 表.csv"),
+    ],
+)
+def test_a_name_is_one_line_without_marks_that_hide_or_turn_letters(name: str, plain: str) -> None:
+    assert plain_name(name) == plain
+
+
+def test_a_message_that_is_only_a_file_is_called_after_it() -> None:
+    assert title_from(document("report.txt", b"text")) == "report.txt"
+    assert title_from(f"Sum it up\n\n{document('a.txt', b'text')}") == "Sum it up"
 
 
 @settings(max_examples=60, deadline=None)

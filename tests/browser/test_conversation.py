@@ -49,7 +49,7 @@ def test_five_turns_are_answered_kept_and_found_after_a_reload(page: Page, site:
     assert prompts(page) == said
     assert replies(page) == [f"You said: {text}" for text in said]
     expect(page.locator("#listing .conv")).to_have_count(1)
-    expect(page.locator("#listing .conv.on .name")).to_have_text("Question number 1")
+    expect(page.locator("#listing .conv [aria-current] .name")).to_have_text("Question number 1")
     expect(page.locator("#window .reply .shield.ok")).to_have_count(5)
     stored = site.services.store.path(1, key_of(page))
     assert [message.content for message in stored[::2]] == said

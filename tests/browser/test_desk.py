@@ -84,7 +84,12 @@ def test_own_values_are_checked_by_the_browser_and_kept_under_a_name(page: Page)
     page.fill("#system_prompt", HOSTILE)
     page.fill("#persona_as", HOSTILE[:60])
     page.click("#keep-persona")
-    expect(page.locator("#dialog .models b")).to_have_text([HOSTILE[:60], "mine"])
+    kept = page.locator("#dialog .models b")
+    expect(kept).to_have_text([HOSTILE[:60], "mine"])
+    page.locator("#dialog .models .btn").first.click()
+    expect(kept).to_have_text(["mine"])
+    page.click("#saved-undo")
+    expect(kept).to_have_text([HOSTILE[:60], "mine"])
     page.click("#session-save")
     expect(page.locator("#panel-said")).to_have_text("Saved. It holds from your next message.")
     close(page)
@@ -128,6 +133,8 @@ def test_a_prompt_is_filled_in_and_ones_own_is_kept(page: Page) -> None:
     own.click()
     page.click("#prompt-remove")
     expect(own).to_have_count(0)
+    page.click("#saved-undo")
+    expect(own).to_have_count(1)
 
 
 def test_the_meter_counts_the_draft_and_says_what_will_go(page: Page, site: Site) -> None:

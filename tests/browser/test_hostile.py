@@ -63,7 +63,7 @@ def test_in_a_growing_reply(page: Page, site: Site) -> None:
 def test_in_a_new_title(page: Page) -> None:
     ask(page, "hello")
     for text in HOSTILE:
-        page.click("#head [data-act=rename-title]")
+        page.click("#head [data-act=rename]")
         page.fill("#head input.rename", text)
         page.press("#head input.rename", "Enter")
         expect(page.locator("#listing .conv .name")).to_have_text(" ".join(text.split()))

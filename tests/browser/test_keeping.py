@@ -98,31 +98,3 @@ def test_an_answer_is_reworded_forked_removed_and_brought_back(page: Page, site:
     expect(page.locator("#window .reply .md")).to_contain_text("My own words")
     settle(page)
     assert len(site.services.store.conversations(OWNER_ID)) == 2
-
-
-def test_a_file_goes_into_the_message_marked_as_material(page: Page, tmp_path: Path) -> None:
-    file = tmp_path / "notes.md"
-    file.write_text(f"# Notes\n\tindented {HOSTILE}\n", encoding="utf-8")
-    page.fill("#ask", "What is in it?")
-    page.click("#composer [data-panel=attach]")
-    page.set_input_files("#attach-file", file)
-    expect(page.locator("#dialog")).not_to_be_visible()
-    text = page.input_value("#ask")
-    assert text.startswith('What is in it?\n\n<document name="notes.md">\n# Notes\n\tindented ')
-    assert HOSTILE in text
-    page.press("#ask", "Enter")
-    expect(page.locator("#window .bubble")).to_contain_text(HOSTILE)
-
-
-def test_a_huge_paste_can_become_an_attachment(page: Page) -> None:
-    text = f"{HOSTILE}\n" * 400
-    page.fill("#ask", "Sum it up:")
-    page.evaluate("text => navigator.clipboard.writeText(text)", text)
-    page.focus("#ask")
-    page.keyboard.press("Control+End")
-    page.keyboard.press("Control+v")
-    page.click("#note .toast .btn")
-    page.wait_for_function("document.getElementById('ask').value.includes('</document>')")
-    told = page.input_value("#ask")
-    assert told.startswith('Sum it up:\n\n<document name="pasted.txt">\n')
-    assert told.count(HOSTILE) == 400

@@ -41,7 +41,7 @@ def test_ten_thousand_conversations_are_a_few_rows(page: Page, site: Site) -> No
         assert page.locator("#listing .conv").count() <= 120
         assert listing.evaluate("el => el.scrollHeight") == whole  # nothing jumps
     page.locator("#listing .conv a").nth(60).click()
-    expect(page.locator("#listing .conv.on")).to_have_count(1)
+    expect(page.locator("#listing .conv [aria-current]")).to_have_count(1)
     listing.evaluate("el => { el.scrollTop = 0 }")
     page.click("#listing [data-tag=hundred]")
     expect(page.locator("#listing .conv").nth(1)).to_contain_text("Talk 100")

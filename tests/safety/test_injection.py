@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety.injection import InjectionGuard, as_data, judge_documents, scan
+from safety.injection import InjectionGuard, apart, as_data, judge_documents, scan
 from safety.policy import DEFAULT_POLICY
 
 
@@ -130,3 +130,35 @@ def test_documents_are_judged_for_orders_and_for_what_was_taken_out_of_them():
         for text in ("Just a recipe.", order, "Fine." + tags("obey"))
     ]
     assert [v.scores.get("prompt_injection", 0) for v in verdicts] == [0, 0.8, 0.95]
+
+
+_TEXTS = st.text(st.sampled_from("ab\n<>/\"'ducment \u202e\U000e0041"), max_size=30)
+_DOCUMENTS = st.lists(st.tuples(_TEXTS, st.one_of(_TEXTS, st.just("</document>"))), max_size=3)
+
+
+@settings(max_examples=200, deadline=None)
+@given(_TEXTS, _DOCUMENTS)
+def test_words_and_documents_come_apart_as_they_were_put_together(
+    own: str, documents: list[tuple[str, str]]
+) -> None:
+    marked = [as_data(text, name=name) for name, text in documents]
+    told, found = apart("\n\n".join([own, *marked] if own else marked))
+    assert (told, [document.marked for document in found]) == (own, marked)
+
+
+def test_a_document_says_what_was_hidden_in_it() -> None:
+    _, (found,) = apart(as_data("a\u202eb\u202d", name="n.txt"))
+    assert (found.name, found.num_removed) == ("n.txt", 2)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "no document at all",
+        as_data("x", name="n") + "\nand words after it",
+        "words at once " + as_data("x", name="n"),
+        as_data("x", name="n").replace("\n</document>", ""),
+    ],
+)
+def test_what_does_not_stand_as_an_attachment_stays_in_the_words(prompt: str) -> None:
+    assert apart(prompt) == (prompt, [])

@@ -1,0 +1,120 @@
+"""Every sentence that an error can bring to the page is there in every language."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app import details
+from app.details import translated
+from app.explain import explain
+from app.strings import FOLDER, LANGUAGES, PARAM, SOURCE_LANGUAGE, Strings
+from engine.errors import CheckpointBroken, CheckpointMissing, ContextFull, EngineError
+from safety.base import GuardError
+from storage.records import StorageError
+
+ROOT = Path(__file__).resolve().parents[2]
+TRANSLATIONS = [language for language in LANGUAGES if language != SOURCE_LANGUAGE]
+GAP = "\ue000"  # stands in a sentence where the code puts something in
+
+# What only a terminal or a program sees: the commands and the API.
+_ELSEWHERE = (
+    *("engine/__main__", "engine/commands", "engine/catalog_commands", "engine/evaluate"),
+    *("engine/infill", "engine/shapes", "engine/constraint", "engine/tools", "engine/tool_format"),
+    *("engine/remote_request", "safety/__main__", "storage/__main__", "storage/backup"),
+)
+# Mistakes of a policy that is written by hand, and of the installation from the command line.
+_BY_HAND = ("names unknown sides", "has no overall rule", "names an unknown", "name a new folder")
+_BY_HAND += ("could not be installed",)
+
+
+def family(base: type[BaseException]) -> set[str]:
+    """The names of a class and of everything below it."""
+    return {base.__name__}.union(*map(family, base.__subclasses__()))
+
+
+def sentences() -> Iterator[tuple[str, str]]:
+    """(where, the sentence with `GAP`s) of each error that says something of its own."""
+    names = set().union(*map(family, (EngineError, GuardError, StorageError)))
+    for path in sorted(
+        p for part in ("engine", "safety", "storage", "app") for p in (ROOT / part).rglob("*.py")
+    ):
+        where = path.relative_to(ROOT).with_suffix("").as_posix()
+        if where in _ELSEWHERE:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+                if node.func.id in names:
+                    text = _text(node.args[0])
+                elif node.func.id == "_broken":
+                    text = _text(node.args[-1])
+                else:
+                    continue
+                if text.strip(GAP) and not any(words in text for words in _BY_HAND):
+                    yield f"{where}:{node.lineno}", text
+
+
+def _text(node: ast.expr) -> str:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        return "".join(_text(part) for part in node.values)
+    return GAP
+
+
+def known() -> list[str]:
+    """The English sentences, gaps alike."""
+    table = json.loads((FOLDER / SOURCE_LANGUAGE / "details.json").read_text(encoding="utf-8"))
+    return [PARAM.sub(GAP, text) for text in table.values()]
+
+
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_every_error_of_the_page_is_told_in_its_language(language: str) -> None:
+    strings = Strings.load(language)
+    untold = [
+        f"{where}: {text.replace(GAP, '…')}"
+        for where, text in sentences()
+        if not translated(text.replace(GAP, "x9"), strings)
+    ]
+    assert not untold, "write into assets/strings/*/details.json:\n" + "\n".join(untold)
+
+
+def test_the_search_finds_sentences() -> None:
+    found = [text for _, text in sentences()]
+    assert len(found) > 200
+    assert f"There is no model folder {GAP}: choose one that exists." in found
+
+
+def test_the_likeliest_sentence_is_taken_and_its_gaps_are_kept() -> None:
+    strings = Strings.load("zh-Hans")
+    error = CheckpointMissing("config.json is missing in /models/a: download it again.")
+    assert explain(error, strings).detail == "/models/a 里缺少 config.json：请重新下载。"
+    assert explain(ContextFull(9, 8), strings).detail == "提示有 9 个词元；上下文只容得下 8 个。"
+
+
+def test_what_fills_a_gap_is_translated_too() -> None:
+    told = "a.gguf is damaged or cut off (it ends inside its header): download it again."
+    assert (
+        translated(told, Strings.load("zh-Hant"))
+        == "a.gguf 已損壞或被截斷（在檔案頭內就結束了）：請重新下載。"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "nobody wrote this sentence", "x" * 100_000])
+def test_what_has_no_translation_is_left_out_of_a_page_in_another_language(text: str) -> None:
+    assert translated(text, Strings.load("zh-Hans")) == ""
+    assert explain(CheckpointBroken(text), Strings.load("en")).detail == text
+
+
+def test_the_words_of_a_gap_are_never_read_as_a_gap() -> None:
+    told = "There is no model folder {path}{kind}: choose one that exists."
+    assert "{path}{kind}" in translated(told, Strings.load("zh-Hans"))
+
+
+def test_no_two_sentences_are_alike() -> None:
+    assert len(set(known())) == len(known())
+    assert len(details._patterns()) == len(known())
