@@ -116,6 +116,7 @@ class Accounts:
         # session digest → (visitor, when the store was asked)
         self._recent: OrderedDict[bytes, tuple[Visitor, float]] = OrderedDict()
         self.launch = LaunchTokens()
+        self.on_end: Callable[[], object] = lambda: None  # called when sessions have ended
         # What a second start on this data folder shows to be let in; it lies in `run.json`.
         self.secret = secrets.token_urlsafe(TOKEN_BYTES)
 
@@ -164,8 +165,7 @@ class Accounts:
         if not token or len(token) > _MAX_TOKEN_CHARS:
             return None
         key = digest(token)
-        idle = int(self._idle_seconds * 1000)
-        user = self._store.session_user(key, idle_milliseconds=idle)
+        user = self._store.session_user(key, idle_milliseconds=self.idle_milliseconds)
         with self._lock:
             if user is None:
                 self._recent.pop(key, None)
@@ -177,10 +177,16 @@ class Accounts:
                 self._recent.popitem(last=False)
         return visitor
 
+    def stands(self, session: bytes) -> bool:
+        """Whether a session of that digest has not ended. Blocks."""
+        found = self._store.session_user(session, idle_milliseconds=self.idle_milliseconds)
+        return found is not None
+
     def forget(self) -> None:
         """Ask the store about every session anew: some have ended."""
         with self._lock:
             self._recent.clear()
+        self.on_end()
 
     @property
     def idle_milliseconds(self) -> int:
@@ -192,3 +198,4 @@ class Accounts:
         with self._lock:
             self._recent.pop(session, None)
         self._store.revoke_session(session)
+        self.on_end()

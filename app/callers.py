@@ -53,6 +53,12 @@ class Callers:
             raise Refused(401, "api_key")
         return Visitor(found.user_id, digest(key), found.scopes)
 
+    def stands(self, shown: bytes, *, api_on: bool) -> bool:
+        """Whether the session or key of that digest still opens anything. Blocks."""
+        if self._accounts.stands(shown):
+            return True
+        return api_on and self._keys is not None and self._keys.stands(shown)
+
     def renewed(self, headers: Headers, *, secure: bool) -> str:
         """The Set-Cookie header that lets the session's idle time begin anew."""
         token = cookie_value(headers, cookie_name(self._port, secure=secure))

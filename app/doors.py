@@ -37,7 +37,8 @@ class Doors:
     gateway: Gateway
     share: Share
     lan: Lan
-    forget: Callable[[str], None]  # keys and values that are kept for somebody
+    stop_turns: Callable[[int], None]  # of a user
+    remove_person: Callable[[int], None]
 
     def invite(self, role: InvitedRole, note: str) -> str:
         """A new invitation: the address to send. The token in it is nowhere else."""
@@ -78,19 +79,20 @@ class Doors:
         self.guesses.succeeded(name)
 
     def lock_out(self, user_id: int, *, remove: bool = False) -> None:
-        """Disable or remove an account; its browsers and keys are refused from now on."""
-        if remove:
-            self.store.remove_person(user_id)
-            self.forget(f"user-{user_id}")
-        else:
-            self.store.people.set_disabled(user_id, True)
+        """Disable or remove an account: its browsers, keys, open streams and turns end now."""
+        self.store.people.set_disabled(user_id, True)
         self.accounts.forget()
         self.keys.forget()
+        if remove:
+            self.remove_person(user_id)
+        else:
+            self.stop_turns(user_id)
 
     def switch_api(self, on: bool) -> None:
         """Let keys open the API, now and after the next start."""
         self.store.set_setting(OWNER_ID, "api", "on" if on else None)
         self.gateway.api_on = on
+        self.keys.forget()
 
     def close(self) -> None:
         """End every link."""

@@ -5,7 +5,8 @@ session cookie (for the API: a key, and nothing else) says which user it is, req
 too fast, one that changes something must come from our own page, its body must be small, and a
 Gradio session hash must belong to that user. Then
 `scope["corral_user"]` holds the user's id. It is set here and nowhere else; that a request comes
-from 127.0.0.1 says nothing about who sent it.
+from 127.0.0.1 says nothing about who sent it. An answer lasts no longer than what opened it: whose
+session or key ends while a stream is open loses the stream.
 
 Pure ASGI, so that it wraps lifespan, streams and mounted apps alike.
 """
@@ -16,6 +17,8 @@ import logging
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+import anyio
 
 from app.accounts import Accounts, Visitor
 from app.api.keys import Keys
@@ -32,6 +35,7 @@ from app.asgi import (
     replay,
     values,
 )
+from app.beside import WAY
 from app.bindings import GradioSessions
 from app.callers import Callers
 from app.hosts import Hosts
@@ -41,6 +45,7 @@ from app.refusals import Page, Refusals
 from app.reply import Reply
 from app.routes import HOME, LAUNCH, Route, find
 from app.strings import Strings, language_of, speaking
+from app.underway import Underway
 from app.visitors import Visitors
 
 MAX_HEADER_BYTES = 32 << 10
@@ -58,16 +63,25 @@ log = logging.getLogger("corral.gateway")
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Who asks for what. `opening` is how they came, see `Hosts.opening`."""
+    """Who asks for what. `link` is the one they came by, or empty."""
 
     route: Route | None
     visitor: Visitor | None
-    opening: str
+    link: str
 
     @property
     def caller(self) -> Caller:
         """Whose requests are counted."""
-        return self.visitor.user_id if self.visitor else self.opening
+        if self.visitor is None:
+            return self.link
+        return (self.link, self.visitor.user_id) if self.link else self.visitor.user_id
+
+    @property
+    def shown(self) -> bytes:
+        """The digest of the session's token or of the key that this lasts no longer than."""
+        if self.visitor is None or (self.route is not None and self.route.ends):
+            return b""
+        return self.visitor.session
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,10 @@ class Gateway:
         self.sessions = GradioSessions()
         self._app = app
         self._callers = Callers(accounts, keys, port)
+        self.underway = Underway(lambda shown: self._callers.stands(shown, api_on=self.api_on))
+        accounts.on_end = self.underway.review
+        if keys is not None:
+            keys.on_end = self.underway.review
         self._refusals = Refusals(strings, self.hosts, entrance=entrance, signin=signin or entrance)
         self._schemes = tuple(schemes)
 
@@ -120,80 +138,92 @@ class Gateway:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._link(scope) == "share":
+        link = self._link(scope)
+        if link == "share":
             scope = {**scope, "scheme": "https"}  # the tunnel's other end speaks it for us
+        reply = Reply(send, scope["path"])
         try:
-            asked = await self._identify(scope)
-            with self.rates.place(asked.caller):
-                admitted = await self._admit(scope, asked, receive)
-                await self._pass(scope, admitted, receive, send)
+            asked = await self._identify(scope, link)
+            with self.rates.place(asked.caller), self.underway.of(asked.shown) as held:
+                await self._pass(scope, await self._admit(scope, asked, receive), receive, reply)
+            if held.cancelled_caught and not reply.started:
+                by_key = asked.route is not None and asked.route.key
+                raise Refused(401, "api_key" if by_key else "session")
         except Refused as refusal:
+            if refusal.status == 429 and link:
+                await anyio.sleep(self.rates.pause_seconds)
             await self._refusals.send(scope, send, refusal)
 
-    async def _pass(self, scope: Scope, admitted: _Admitted, receive: Receive, send: Send) -> None:
+    async def _pass(
+        self, scope: Scope, admitted: _Admitted, receive: Receive, reply: Reply
+    ) -> None:
         """Let the app answer."""
-        reply = self._reply(scope, send, admitted)
+        self._prepare(reply, scope, admitted)
         try:
             await self._app(self._inner(scope, admitted), replay(admitted.body, receive), reply)
         except KeyError as error:
             # Gradio looks handlers and components up by the number that the page sent.
             if not reply.started and admitted.route.binding == "body":
                 raise Refused(400, "stale") from error
-            await self._fail(scope, send, reply, error)
+            await self._fail(scope, reply, error)
         except Exception as error:
-            await self._fail(scope, send, reply, error)
+            await self._fail(scope, reply, error)
         else:
             if reply.failed:
                 raise Refused(500, "error")
 
-    async def _fail(self, scope: Scope, send: Send, reply: Reply, error: Exception) -> None:
+    async def _fail(self, scope: Scope, reply: Reply, error: Exception) -> None:
         """Answer an error of the app with a sentence and the number under which the log has it."""
         number = secrets.token_hex(4)
         log.error("request %s ended in an error", number, exc_info=error)
         if not reply.started:
-            await self._refusals.send(scope, send, Refused(500, "error"), number)
+            await self._refusals.send(scope, reply.send, Refused(500, "error"), number)
 
-    def _reply(self, scope: Scope, send: Send, admitted: _Admitted) -> Reply:
-        """What the app answers into: it binds new events, and renews the cookie of a used page."""
-        reply = Reply(send, admitted.route, scope["path"])
+    def _prepare(self, reply: Reply, scope: Scope, admitted: _Admitted) -> None:
+        """Tell the reply what to do: bind new events, and renew the cookie of a used page."""
+        reply.take_from(admitted.route)
         visitor = admitted.visitor
         if visitor is None:
-            return reply
+            return
         if admitted.route.binding == "body":
             user_id = visitor.user_id
             reply.on_event_id = lambda event_id: self.sessions.events.claim(event_id, user_id)
         if admitted.route.binding == "body" or scope["path"] == HOME:
             secure = scope["scheme"] == "https"
             reply.cookie = self._callers.renewed(scope["headers"], secure=secure)
-        return reply
 
     def _link(self, scope: Scope) -> str:
-        """What opened the name under which this was asked for; "" for this machine's own."""
+        """By which link this came, as its listener or the name says; "" for this machine's door."""
+        if way := scope.get(WAY):
+            return str(way)
         hosts = values(scope["headers"], b"host")
         return self.hosts.opening(hosts[0]) if self.hosts.allows(hosts) else ""
 
     # -- the checks, in order --
 
-    async def _identify(self, scope: Scope) -> _Asked:
+    async def _identify(self, scope: Scope, link: str) -> _Asked:
         """Host and size, then who asks for which route. Raises `Refused`."""
         headers: Headers = scope["headers"]
+        if link:
+            self.rates.take_of_link(link)
         hosts = values(headers, b"host")
         if not self.hosts.allows(hosts):
+            raise Refused(403, "host")
+        if WAY in scope and self.hosts.is_local(hosts[0]):  # nobody there is at this machine
             raise Refused(403, "host")
         if len(headers) > MAX_HEADERS or num_request_bytes(scope, headers) > MAX_HEADER_BYTES:
             raise Refused(431, "headers")
         route = find(scope["path"])
         if route is not None and route.local and not self.hosts.is_local(hosts[0]):
             route = None
-        opening = self.hosts.opening(hosts[0])
         try:
             visitor = await self._visitor(route, headers, secure=scope["scheme"] == "https")
         except Refused:
-            self.rates.take(opening)  # who shows nothing, or something wrong, is a stranger
+            self.rates.take(link)  # who shows nothing, or something wrong, is a stranger
             raise
         if visitor is not None:
-            self.visitors.saw(visitor.session, opening)
-        return _Asked(route, visitor, opening)
+            self.visitors.saw(visitor.session, link)
+        return _Asked(route, visitor, link)
 
     async def _visitor(
         self, route: Route | None, headers: Headers, *, secure: bool
@@ -218,7 +248,7 @@ class Gateway:
             raise Refused(404, "path")
         if scope["method"] not in route.methods:
             raise Refused(405, "method")
-        check_source(scope, (scope["scheme"],) if asked.opening else self._schemes)
+        check_source(scope, (scope["scheme"],) if asked.link else self._schemes)
         body = await _body(scope, receive, route.max_body_bytes)
         if visitor is not None:
             self.sessions.check(route.binding, scope, body or b"", visitor.user_id)

@@ -6,25 +6,18 @@ along. The loopback server is untouched by it.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import ipaddress
 import logging
 import socket
-from collections.abc import Iterator
 
 import psutil
-import uvicorn
 
-from app.asgi import App
+from app.beside import Listener, Listeners
 from app.hosts import Hosts
 from app.share import LinkView, ShareError, ShareNeedsPassword
 from app.visitors import Visitors
-from app.wire import http_config
 from storage.records import OWNER_ID
 from storage.store import Store
-
-MAX_CONNECTIONS = 200  # at once; those of this machine's own pages are not among them
 
 log = logging.getLogger("corral.lan")
 
@@ -49,14 +42,6 @@ def addresses() -> list[str]:
     return found
 
 
-class _Beside(uvicorn.Server):
-    """A second server in the first one's loop: signals are the first one's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 class Lan:
     """Opens and ends the way in from the network. Call it from threads, never from the loop."""
 
@@ -65,7 +50,7 @@ class Lan:
         store: Store,
         hosts: Hosts,
         visitors: Visitors,
-        app: App,
+        listeners: Listeners,
         *,
         certificate: str = "",
         key: str = "",
@@ -73,13 +58,12 @@ class Lan:
         self._store = store
         self._hosts = hosts
         self._visitors = visitors
-        self._app = app
+        self._listeners = listeners
         self._files: dict[str, str | None] = (
             {"ssl_certfile": certificate, "ssl_keyfile": key or None} if certificate else {}
         )
-        self._server: _Beside | None = None
+        self._listener: Listener | None = None
         self._address = ""
-        self.loop: asyncio.AbstractEventLoop | None = None  # set when the first server runs
 
     @property
     def encrypted(self) -> bool:
@@ -90,7 +74,7 @@ class Lan:
         """Begin to answer on every private address, or on `names`. Raises `ShareError`."""
         if not self._store.people.has_passwords():
             raise ShareNeedsPassword
-        if self._server is None:
+        if self._listener is None:
             self._open(port, addresses() if names is None else names)
             self._store.record(OWNER_ID, "lan_start")
         view = self.view()
@@ -98,50 +82,33 @@ class Lan:
         return view
 
     def _open(self, port: int, names: list[str]) -> None:
-        assert self.loop is not None, "the first server runs"
         sockets = [opened for name in names if (opened := _listen(name, port)) is not None]
         if not sockets:
             raise LanAbsent
-        scheme = "https" if self.encrypted else "http"
+        hosts = [each.getsockname()[:2] for each in sockets]
         try:
-            config = http_config(
-                self._app, lifespan="off", limit_concurrency=MAX_CONNECTIONS, **self._files
-            )
-            config.load()
+            self._listener = self._listeners.open("lan", sockets, **self._files)
         except (OSError, ValueError) as error:
-            for each in sockets:
-                each.close()
             raise CertificateUnusable from error
-        self._server = _Beside(config)
-        for each in sockets:
-            self._hosts.opened[each.getsockname()[0]] = "lan"
-        host, used = sockets[0].getsockname()[:2]
-        self._address = f"{scheme}://{host}:{used}"
-        asyncio.run_coroutine_threadsafe(self._server.serve(sockets), self.loop)
+        for host, _ in hosts:
+            self._hosts.opened[host] = "lan"
+        scheme = "https" if self.encrypted else "http"
+        self._address = f"{scheme}://{hosts[0][0]}:{hosts[0][1]}"
 
     def stop(self) -> None:
         """End it at once; off is no error."""
-        server, self._server = self._server, None
-        if server is None:
+        listener, self._listener = self._listener, None
+        if listener is None:
             return
         self._hosts.close("lan")
-        server.should_exit = server.force_exit = True
-        assert self.loop is not None, "it was started in a loop"
-        self.loop.call_soon_threadsafe(_drop, server)
+        listener.close()
         self._store.record(OWNER_ID, "lan_stop")
 
     def view(self) -> LinkView | None:
         """The address while it is on; it does not expire."""
-        if self._server is None:
+        if self._listener is None:
             return None
         return LinkView(self._address, 0.0, self._visitors.count("lan"))
-
-
-def _drop(server: uvicorn.Server) -> None:
-    """Cut what is still open: a stream would go on until its page is closed."""
-    for connection in [*server.server_state.connections]:
-        if connection.transport is not None:
-            connection.transport.abort()
 
 
 def _listen(name: str, port: int) -> socket.socket | None:

@@ -1,8 +1,9 @@
 """How many requests pass: a bucket of tokens and some places at once for each caller.
 
 Everybody who comes over a tunnel has one address, so both belong to accounts. Who has not signed in
-shares them with all strangers who came the same way: what comes over a link empties neither what
-strangers on this machine have, nor the owner's.
+shares them with all strangers who came the same way, and an account over a link has others than at
+this machine. All who came by one link share a larger bucket too: however many there are, what comes
+over it leaves the machine free, and empties nothing that its owner has.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from app.asgi import Refused
 PER_SECOND = 20.0  # a page that follows an answer asks a few times a second
 BURST = 600.0  # a page that opens loads some two hundred files
 MAX_AT_ONCE = 64  # a browser opens six connections to one host, whatever it shows
+LINK_TIMES = 5  # what everybody over one link may ask together, in measures of one caller
+# How long a link's refusal is held back. Connections over it are limited: a flood that is refused
+# comes no faster than they become free.
+PAUSE_SECONDS = 1.0
 MAX_CALLERS = 1_024
 
-Caller = int | str  # a user's id, or by which link a stranger came ("" on this machine)
+# A user's id, with the link they came by if it was one; a stranger is that link ("": this machine).
+Caller = int | str | tuple[str, int]
 
 
 class Rates:
@@ -31,20 +37,26 @@ class Rates:
         per_second: float = PER_SECOND,
         burst: float = BURST,
         at_once: int = MAX_AT_ONCE,
+        pause_seconds: float = PAUSE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._per_second = per_second
         self._burst = burst
         self._at_once = at_once
+        self.pause_seconds = pause_seconds
         self._clock = clock
         self._buckets: OrderedDict[Caller, tuple[float, float]] = OrderedDict()
         self._open: Counter[Caller] = Counter()
 
-    def take(self, caller: Caller) -> None:
-        """Take a token of this caller's bucket. Raises `Refused` if it is empty."""
-        now = self._clock()
-        left, at = self._buckets.get(caller, (self._burst, now))
-        left = min(self._burst, left + (now - at) * self._per_second)
+    def take_of_link(self, link: str) -> None:
+        """Take a token of the bucket of all who come by `link`. Raises `Refused`."""
+        self.take(f"all of {link}", times=LINK_TIMES)
+
+    def take(self, caller: Caller, *, times: float = 1.0) -> None:
+        """Take a token of this caller's bucket, `times` the usual one. Raises `Refused`."""
+        now, burst = self._clock(), self._burst * times
+        left, at = self._buckets.get(caller, (burst, now))
+        left = min(burst, left + (now - at) * self._per_second * times)
         allowed = left >= 1
         self._buckets[caller] = (left - 1 if allowed else left, now)
         self._buckets.move_to_end(caller)

@@ -39,15 +39,19 @@ _OURS_TO_SET = frozenset(name for name, _ in SECURITY_HEADERS) | {
 class Reply:
     """Passes the app's answer on with our headers; reads the event id out of a join's answer."""
 
-    def __init__(self, send: Send, route: Route, path: str) -> None:
-        self._send = send
-        self._route = route
+    def __init__(self, send: Send, path: str) -> None:
+        self.send = send
+        self._cache = "no-store"
         self._own = path.startswith("/corral/")
         self._content = b""
         self.started = False
         self.failed = False  # the app answered 500 with its own words, which were held back
         self.cookie = ""
         self.on_event_id: Callable[[str], object] | None = None
+
+    def take_from(self, route: Route) -> None:
+        """What follows is the answer of `route`."""
+        self._cache = route.cache
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -59,7 +63,7 @@ class Reply:
             message = {**message, "headers": self._headers(message)}
         elif message["type"] == "http.response.body" and self.on_event_id:
             self._read_event_id(message)
-        await self._send(message)
+        await self.send(message)
 
     def _headers(self, message: Message) -> Headers:
         kept: Headers = []
@@ -69,11 +73,11 @@ class Reply:
                 continue
             if name == b"set-cookie" and not self._own:
                 continue
-            if name == b"cache-control" and self._route.cache != "keep":
+            if name == b"cache-control" and self._cache != "keep":
                 continue
             kept.append((name, value))
-        if self._route.cache != "keep":
-            cache = self._route.cache if message["status"] in (200, 304) else "no-store"
+        if self._cache != "keep":
+            cache = self._cache if message["status"] in (200, 304) else "no-store"
             kept.append((b"cache-control", cache.encode()))
         if self.cookie and message["status"] == 200:
             kept.append((b"set-cookie", self.cookie.encode()))

@@ -30,6 +30,7 @@ class Route:
     open: bool = False
     key: bool = False  # for keys of the API alone, never for cookies
     local: bool = False  # under this machine's own names alone
+    ends: bool = False  # ends the session it came with, and is answered all the same
     binding: Binding = ""
     cache: str = "no-store"
 
@@ -46,10 +47,11 @@ def _route(
     open: bool = False,
     key: bool = False,
     local: bool = False,
+    ends: bool = False,
     binding: Binding = "",
     cache: str = "no-store",
 ) -> Route:
-    return Route(re.compile(pattern), methods, open, key, local, binding, cache)
+    return Route(re.compile(pattern), methods, open, key, local, ends, binding, cache)
 
 
 _FOREVER = "private, max-age=31536000, immutable"  # the name changes with the content
@@ -81,8 +83,9 @@ ROUTES: tuple[Route, ...] = (
     # Programs, each with a key.
     _route(API + r"(chat/completions|completions|moderations)", POST, key=True),
     _route(API + r"models(/[A-Za-z0-9_.:@/-]{1,200})?", key=True),
+    _route(API + r"openapi\.json", key=True),
     # Ours, with a session.
-    _route(LEAVE, POST),
+    _route(LEAVE, POST, ends=True),
     _route(FORGET, POST),
     _route(STATIC + r"(icons/)?[a-z0-9_-]{1,60}\.(css|js|svg|png|ico|woff2)", cache="keep"),
     # The page of Gradio and what its front end loads and calls.

@@ -123,7 +123,7 @@ class _Server(uvicorn.Server):
         if self.should_exit:
             return
         settings = self._services.settings
-        self._site.doors.lan.loop = asyncio.get_running_loop()
+        self._site.listeners.loop = asyncio.get_running_loop()
         instance.write(settings.data, port=settings.port, secret=self._site.secret)
         threading.Thread(target=self._welcome, name="welcome", daemon=True).start()
         self._services.load()
@@ -156,7 +156,7 @@ class _Server(uvicorn.Server):
             if settings.lan:
                 tell(say("server.lan", url=doors.lan.start(settings.port).address))
             if settings.share:
-                link = doors.share.start(settings.port, hours=settings.share_hours)
+                link = doors.share.start(hours=settings.share_hours)
                 tell(say("server.share", url=link.address, hours=settings.share_hours))
         except (ShareError, StorageError) as error:
             tell("\n".join(_lines(error, self._strings)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -168,19 +168,32 @@ class Services:
         """Remove the guests whose session has ended, and every word of theirs. Blocks."""
         idle = self.settings.session_idle_hours * 3_600_000
         for user_id in self.store.people.guests_gone(idle_milliseconds=idle):
-            for key in self.jobs.running_keys(user_id):
-                self.jobs.stop(user_id, key)
-            self.store.remove_person(user_id)
-            self.forget(f"user-{user_id}")
+            self.remove_person(user_id)
+
+    def remove_person(self, user_id: int) -> None:
+        """Remove an account with everything it wrote. Blocks. Raises `StorageError`."""
+        self.stop_turns(user_id)
+        self.store.remove_person(user_id)
+        self.forget(f"user-{user_id}")
+
+    def stop_turns(self, user_id: int) -> None:
+        """End what runs and waits of a user; back when it has ended. Blocks."""
+        for key in self.jobs.running_keys(user_id):
+            self.jobs.stop(user_id, key)
+        self._wait_until(lambda: not self.jobs.running_keys(user_id))
+
+    def _wait_until(self, ended: Callable[[], bool]) -> None:
+        """Else an answer that is being written would leave its keys and values behind."""
+        deadline = time.monotonic() + END_SECONDS
+        while not ended() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def end_temporary(self, user_id: int, key: str) -> None:
         """Forget a temporary conversation: its text, and its keys and values. Blocks."""
         if not self.store.temporary.holds(user_id, key):
             return
         self.jobs.stop(user_id, key)
-        deadline = time.monotonic() + END_SECONDS
-        while self.jobs.running(user_id, key) and time.monotonic() < deadline:
-            time.sleep(0.02)  # else the answer that is being written would leave its keys behind
+        self._wait_until(lambda: self.jobs.running(user_id, key) is None)
         self.store.temporary.end(user_id, key)
         self.forget(cache_scope(user_id, key))
 

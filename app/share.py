@@ -1,8 +1,9 @@
-"""The share link: Gradio's tunnel to the guarded port, started and ended by the owner.
+"""The share link: Gradio's tunnel to a listener of its own, started and ended by the owner.
 
 Never `launch(share=True)`: that would load the page's script from a third party. The tunnel program
 is checked by its hash before every start, and a changed one is deleted. While the link is open its
-host name is on the gateway's list; when it ends, the name goes first, then the program.
+host name is on the gateway's list; when it ends, the name goes first, then the program and whoever
+came by it.
 
     ShareError
     ├── ShareNeedsPassword   nobody could sign in: the link would be useless or open
@@ -16,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ from urllib.parse import urlsplit
 
 import segno
 
+from app.beside import Listener, Listeners
 from app.hosts import Hosts
 from app.visitors import Visitors
 from storage.records import OWNER_ID
@@ -154,42 +157,51 @@ class Share:
     """Opens and ends the one share link. Its methods block; safe to call from any thread."""
 
     def __init__(
-        self, store: Store, hosts: Hosts, visitors: Visitors, tunnel: Callable[[], Tunnel]
+        self,
+        store: Store,
+        hosts: Hosts,
+        visitors: Visitors,
+        listeners: Listeners,
+        tunnel: Callable[[], Tunnel],
     ) -> None:
         self._store = store
         self._hosts = hosts
         self._visitors = visitors
+        self._listeners = listeners
         self._make = tunnel
         self._lock = Lock()
         self._tunnel: Tunnel | None = None
+        self._listener: Listener | None = None
         self._timer: Timer | None = None
         self._address, self._expires_at = "", 0.0
 
-    def start(self, port: int, *, hours: float) -> LinkView:
+    def start(self, *, hours: float) -> LinkView:
         """Open the link for `hours`; one that is open already stays. Raises `ShareError`."""
         if not self._store.people.has_passwords():
             raise ShareNeedsPassword
         with self._lock:
             if self._tunnel is None:
-                tunnel = self._make()
-                try:
-                    address = tunnel.open(port)
-                except ShareError:
-                    tunnel.close()
-                    raise
-                self._opened(tunnel, address, min(hours, MAX_HOURS) * 3_600)
+                self._open(min(hours, MAX_HOURS) * 3_600)
         self._store.record(OWNER_ID, "share_start")
         view = self.view()
         if view is None:
             raise TunnelFailed
         return view
 
-    def _opened(self, tunnel: Tunnel, address: str, seconds: float) -> None:
-        host = urlsplit(address).hostname
-        if not host:
+    def _open(self, seconds: float) -> None:
+        inside = socket.create_server(("127.0.0.1", 0))
+        port = inside.getsockname()[1]
+        listener, tunnel = self._listeners.open("share", [inside]), self._make()
+        try:
+            address = tunnel.open(port)
+            host = urlsplit(address).hostname
+            if not host:
+                raise TunnelFailed
+        except ShareError:
             tunnel.close()
-            raise TunnelFailed
-        self._tunnel, self._address = tunnel, f"https://{host}"
+            listener.close()
+            raise
+        self._tunnel, self._listener, self._address = tunnel, listener, f"https://{host}"
         self._expires_at = time.time() + seconds
         self._hosts.opened[host] = "share"
         self._timer = Timer(seconds, self.stop)
@@ -204,6 +216,8 @@ class Share:
                 return
             self._hosts.close("share")
             tunnel.close()
+            if self._listener is not None:
+                self._listener.close()
             if self._timer is not None:
                 self._timer.cancel()
         self._store.record(OWNER_ID, "share_stop")

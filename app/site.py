@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from app.accounts import Accounts
 from app.api.keys import Keys
 from app.api.routes import Api
+from app.beside import Listeners
 from app.doors import Doors
 from app.entrance import Entrance
 from app.gateway import Gateway
@@ -38,6 +39,7 @@ class Site:
     app: Gateway
     entrance: Entrance
     doors: Doors
+    listeners: Listeners  # whoever serves the app tells them its loop
 
     @property
     def secret(self) -> str:
@@ -74,9 +76,10 @@ def build(services: Services, mount: Mount | None = None) -> Site:
         keys=keys,
         hosts=settings.hosts,
     )
-    services.doors = _doors(services, gateway, signin, keys)
+    listeners = Listeners(gateway)
+    services.doors = _doors(services, gateway, listeners, signin, keys)
     gateway.api_on = settings.api or services.store.setting(OWNER_ID, "api") == "on"
-    return Site(gateway, entrance, services.doors)
+    return Site(gateway, entrance, services.doors, listeners)
 
 
 def _routed(strings: Strings, *routers: APIRouter) -> FastAPI:
@@ -104,13 +107,16 @@ def _page_mount() -> Mount:
     return mount
 
 
-def _doors(services: Services, gateway: Gateway, signin: SignIn, keys: Keys) -> Doors:
+def _doors(
+    services: Services, gateway: Gateway, listeners: Listeners, signin: SignIn, keys: Keys
+) -> Doors:
     settings, store = services.settings, services.store
     visitors, hosts = gateway.visitors, gateway.hosts
     return Doors(
         store=store,
         port=settings.port,
-        forget=services.forget,
+        stop_turns=services.stop_turns,
+        remove_person=services.remove_person,
         accounts=signin.accounts,
         passwords=signin.passwords,
         guesses=signin.guesses,
@@ -120,13 +126,14 @@ def _doors(services: Services, gateway: Gateway, signin: SignIn, keys: Keys) -> 
             store,
             hosts,
             visitors,
+            listeners,
             lambda: GradioTunnel(settings.share_server, settings.share_certificate),
         ),
         lan=Lan(
             store,
             hosts,
             visitors,
-            gateway,
+            listeners,
             certificate=settings.certificate,
             key=settings.certificate_key,
         ),

@@ -21,11 +21,12 @@ HEAD_SECONDS = 15.0  # for the request line and the headers, which come in one p
 class Impatient(H11Protocol):
     """Closes connections whose request is not there in time, and those above the limit."""
 
+    max_connections: int | None = None
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
+        if self.max_connections is not None and len(self.connections) > self.max_connections:
             transport.abort()
         else:
             self._wait()
@@ -52,15 +53,19 @@ class Impatient(H11Protocol):
             self._waiting = None
 
 
-def http_config(app: App, **options: Any) -> uvicorn.Config:
-    """How Corral serves `app`; `options` are uvicorn's."""
+def http_config(app: App, *, max_connections: int | None = None, **options: Any) -> uvicorn.Config:
+    """How Corral serves `app`; `options` are uvicorn's.
+
+    Its own limit answers everybody with 503 once it is reached, as fast as they ask; ours cuts who
+    comes too late, and serves the others.
+    """
     return uvicorn.Config(
         app,
         log_config=None,
         access_log=False,  # query strings name sessions
         proxy_headers=False,  # a tunnel's visitors come from 127.0.0.1 too
         server_header=False,
-        http=Impatient,
+        http=type("Limited", (Impatient,), {"max_connections": max_connections}),
         ws="none",
         h11_max_incomplete_event_size=64 << 10,
         timeout_graceful_shutdown=1,  # seconds for open streams of pages; turns are stored apart

@@ -1,10 +1,12 @@
-"""How long a click waits while others are there: `python -m benchmarks.crowd [--json]`.
+"""How far a page lags while others are there: `python -m benchmarks.crowd [--json]`.
 
 One person clicks through the page over its real routes (`queue/join`, then the stream of the
 session) while 0, 20 and 50 others each follow an answer of their own that is being written, and
-while another account floods the server with malformed requests. The engine is scripted, 10 tokens a
-second for each; everybody asks from a second process. Wants an otherwise idle machine: the server
-has one processor, those who ask the other.
+while another account floods the server with malformed requests. Two things are measured: how long
+a click takes until its handler has painted, and how long after it was made each update of those
+answers is with the browser that follows it. The engine is scripted, 10 tokens a second for each;
+everybody asks from a second process. Wants an otherwise idle machine: the server has one processor,
+those who ask the other.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import argparse
 import asyncio
 import json
 import random
+import re
 import statistics
 import subprocess
 import sys
@@ -34,6 +37,8 @@ CROWDS = (0, 20, 50)
 SECONDS = 20.0
 SECONDS_PER_TOKEN = 0.1
 PAUSE_SECONDS = 0.25  # between the clicks of the one who is measured
+# The number of an update, whole or as Gradio's difference to the one before.
+NUMBER = re.compile(r'"number": ?([0-9]+)|"number"\], ?([0-9]+)')
 MALFORMED = (b"", b"{", b"[[[[", b"null", b'{"session_hash": 5}', b"\xff\xfe", b'{"data": "x"}')
 
 
@@ -57,11 +62,15 @@ class Scene:
 
 
 class Browser:
-    """The requests that the page of one person makes. `num_errors` counts answers but 200."""
+    """The requests that the page of one person makes. `num_errors` counts answers but 200.
+
+    `arrived` are the numbers of the updates that came, with the time (seconds since 1970).
+    """
 
     def __init__(self, scene: Scene, person: Person) -> None:
         self.scene, self.person = scene, person
         self.num_errors = 0
+        self.arrived: list[tuple[int, float]] = []
         self.client = httpx.AsyncClient(
             base_url=scene.url,
             headers={"Cookie": person.cookie, "Origin": scene.url},
@@ -86,7 +95,12 @@ class Browser:
         async with self.client.stream("GET", where) as stream:
             async for line in stream.aiter_lines():
                 message = json.loads(line[5:]) if line.startswith("data:") else {}
-                painted += message.get("msg") == "process_generating"
+                if message.get("msg") == "process_generating":
+                    painted += 1
+                    self.arrived += [
+                        (int(whole or changed), time.time())
+                        for whole, changed in NUMBER.findall(line)
+                    ]
                 if message.get("msg") == "process_completed":
                     self.num_errors += not message["success"]
                     return painted
@@ -147,6 +161,7 @@ async def ask_all(scene: Scene) -> dict[str, Any]:
         "click_p95_milliseconds": 1000 * statistics.quantiles(waited, n=20)[-1],
         "updates_a_second": statistics.mean(done) / SECONDS if crowd and not scene.storm else 0.0,
         "errors": sum(browser.num_errors for browser in browsers),
+        "arrived": [each for browser in crowd for each in browser.arrived],
     }
 
 
@@ -192,17 +207,38 @@ def scripted(services: Services) -> None:
         part.wait(services.closing)
 
 
-def play(scene: Scene) -> dict[str, Any]:
-    """The figures of a scene, played by a second process."""
+def noting(made: dict[int, float]) -> None:
+    """Have every update of an answer noted when it is made: number → seconds since 1970."""
+    from app.page.live import LiveAnswer
+
+    value = LiveAnswer.value
+
+    def noted(self: LiveAnswer, view: Any) -> dict[str, object]:
+        found = value(self, view)
+        made[int(str(found["number"]))] = time.time()
+        return found
+
+    LiveAnswer.value = noted  # type: ignore[method-assign]  # in this process alone
+
+
+def play(scene: Scene, made: dict[int, float]) -> dict[str, Any]:
+    """The figures of a scene, played by a second process; `made` as `noting` fills it."""
     command = [sys.executable, "-m", "benchmarks.crowd", "--scene"]
     run = subprocess.run(
         command, input=json.dumps(asdict(scene)), capture_output=True, text=True, check=True
     )
-    return dict(json.loads(run.stdout))
+    row = dict(json.loads(run.stdout))
+    lags = [1000 * (at - made[number]) for number, at in row.pop("arrived") if number in made]
+    row["updates"] = len(lags)
+    row["update_lag_p50_milliseconds"] = statistics.median(lags) if lags else 0.0
+    row["update_lag_p95_milliseconds"] = statistics.quantiles(lags, n=20)[-1] if lags else 0.0
+    return row
 
 
 def measure() -> list[dict[str, Any]]:
     """One row for each crowd, and one for the storm."""
+    made: dict[int, float] = {}
+    noting(made)
     with served() as (services, site):
         scripted(services)
         url = f"http://127.0.0.1:{services.settings.port}"
@@ -210,9 +246,9 @@ def measure() -> list[dict[str, Any]]:
         for crowd in CROWDS:
             people = [invite(services, site, crowd * 100 + n) for n in range(crowd + 1)]
             scene = Scene(url, people, events_of(url, people[0]), storm=False)
-            rows.append(play(scene))
+            rows.append(play(scene, made))
         two = [invite(services, site, 9_000 + n) for n in range(2)]
-        rows.append(play(replace(scene, people=two, storm=True)))
+        rows.append(play(replace(scene, people=two, storm=True), made))
         return rows
 
 
@@ -232,13 +268,15 @@ def main() -> None:
         print(json.dumps(rows))
         return
     quiet = rows[0]["click_p95_milliseconds"]
-    print("with            clicks   p50 ms   p95 ms   x alone   updates/s   errors")
+    print("                       click ms                  update lag ms")
+    print("with            clicks   p50      p95   x alone   p50      p95   updates/s   errors")
     for row in rows:
         sent = row["storm_requests"]
         who = f"{sent} malformed" if sent else f"{row['others']} streaming"
         print(
-            f"{who:15} {row['clicks']:6} {row['click_p50_milliseconds']:8.1f} "
+            f"{who:15} {row['clicks']:6} {row['click_p50_milliseconds']:5.1f} "
             f"{row['click_p95_milliseconds']:8.1f} {row['click_p95_milliseconds'] / quiet:9.2f} "
+            f"{row['update_lag_p50_milliseconds']:5.1f} {row['update_lag_p95_milliseconds']:8.1f} "
             f"{row['updates_a_second']:11.1f} {row['errors']:8}"
         )
 

@@ -48,14 +48,13 @@ def served(*options: str) -> Iterator[tuple[Services, Site]]:
     from app.services import Services
     from app.settings import Settings
     from app.site import build
+    from app.wire import http_config
 
     line = ["--data", str(folder), "--port", str(free_port()), "--no-browser", *options]
     services = Services(Settings.load(line, {}))
     services.start()
     site = build(services)
-    server = uvicorn.Server(
-        uvicorn.Config(site.app, port=services.settings.port, log_config=None, access_log=False)
-    )
+    server = uvicorn.Server(http_config(site.app, port=services.settings.port))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     try:

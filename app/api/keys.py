@@ -32,6 +32,7 @@ class Keys:
         self._people = people
         self._clock = clock
         self._lock = Lock()
+        self.on_end: Callable[[], object] = lambda: None  # called when keys have ended
         # digest → (key, when the store was asked)
         self._recent: OrderedDict[bytes, tuple[ApiKey, float]] = OrderedDict()
 
@@ -60,6 +61,11 @@ class Keys:
         """Ask the store about every key anew."""
         with self._lock:
             self._recent.clear()
+        self.on_end()
+
+    def stands(self, key_sha256: bytes) -> bool:
+        """Whether there is a key of that digest."""
+        return self._people.find_key(key_sha256) is not None
 
     def remembered(self, given: str) -> ApiKey | None:
         """A key that was looked up moments ago. Does not block."""

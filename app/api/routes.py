@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from app.api.calls import ALIAS, Calls
 from app.api.chat import complete_chat
 from app.api.completions import complete
+from app.api.description import OPERATIONS, PATH, description
 from app.api.errors import RETRY_SECONDS, ApiError, of_exception, of_validation
 from app.api.requests import ChatRequest, CompletionRequest, ModerationRequest
 from app.job import Call
@@ -40,14 +41,18 @@ class Api:
     def router(self) -> APIRouter:
         """The routes."""
         router = APIRouter()
-        for path, method, scope, handler in (
-            ("chat/completions", "POST", "chat", self._chat),
-            ("completions", "POST", "completions", self._complete),
-            ("moderations", "POST", "moderations", self._moderate),
-            ("models", "GET", "models", self._models),
-            ("models/{name:path}", "GET", "models", self._model),
-        ):
-            router.add_api_route(API + path, self._guarded(scope, handler), methods=[method])
+        handlers: dict[str, Handler] = {
+            "chat/completions": self._chat,
+            "completions": self._complete,
+            "moderations": self._moderate,
+            "models": self._models,
+            "models/{name}": self._model,
+            PATH: self._describe,
+        }
+        for each in OPERATIONS:
+            path = API + each.path.replace("{name}", "{name:path}")  # names of models have slashes
+            handler = self._guarded(each.scope, handlers[each.path])
+            router.add_api_route(path, handler, methods=[each.method])
         return router
 
     def _guarded(self, scope: str, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -111,6 +116,9 @@ class Api:
     async def _model(self, user_id: int, request: Request) -> Response:
         self._calls.model(request.path_params["name"])
         return JSONResponse(self._model_object())
+
+    async def _describe(self, user_id: int, request: Request) -> Response:
+        return JSONResponse(description(API))
 
     def _model_object(self) -> dict[str, object]:
         info = self._services.engine_info()

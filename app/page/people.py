@@ -2,7 +2,8 @@
 
 Everybody sees their own part; accounts, invitations, links and the switch of the API are the
 owner's, and only on this machine: over a link nothing of it is shown or done. Who is not at the
-machine changes a password by showing the one it has: a browser left open must not be enough.
+machine shows the password before changing it or making a key: a browser left open, or a stolen
+session, must not be enough for what outlives it.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ class PeoplePanel:
         return {
             "me": me,
             "least": MIN_CHARS,
-            "asks_current": me.has_password and not viewer.at_the_machine,
+            "asks_current": not viewer.at_the_machine,
             "tokens_left": people.tokens_left(me.id),
             "sessions": [
                 {
@@ -181,19 +182,27 @@ class PeoplePanel:
 
     # What is done: each gives the sentence to show, "" for a password that does not do
 
-    def _password(self, doors: Doors, viewer: Viewer, password: str) -> str:
-        me = self._me(doors, viewer)
-        if me.has_password and not viewer.at_the_machine:
-            current, password = _listed(password, 2)
-            doors.check_password(me.name, current)
+    def _password(self, doors: Doors, viewer: Viewer, text: str) -> str:
+        (password,) = self._shown(doors, viewer, text, 1)
         try:
-            doors.set_password(me.id, password, session=viewer.session)
+            doors.set_password(viewer.user_id, password, session=viewer.session)
         except ValueError:
             return ""
         return self._say("people.password_set")
 
+    def _shown(self, doors: Doors, viewer: Viewer, text: str, num: int) -> list[str]:
+        """The values of `num` fields, once the password before them has been found right.
+
+        At the machine the owner is not asked for one. Raises `PasswordRefused`, `PayloadInvalid`.
+        """
+        if viewer.at_the_machine:
+            return [text] if num == 1 else _listed(text, num)
+        current, *values = _listed(text, num + 1)
+        doors.check_password(self._me(doors, viewer).name, current)
+        return values
+
     def _key(self, doors: Doors, viewer: Viewer, text: str) -> str:
-        name, scope = _listed(text, 2)
+        name, scope = self._shown(doors, viewer, text, 2)
         scopes = [scope] if scope in SCOPES else list(SCOPES)
         secret = doors.keys.create(viewer.user_id, name[:80], scopes)
         return self._say("people.key_made", secret=secret)
@@ -230,7 +239,7 @@ class PeoplePanel:
 
     def _share(self, doors: Doors, text: str) -> str:
         hours = _number(text) if text else self._services.settings.share_hours
-        link = doors.share.start(doors.port, hours=hours)
+        link = doors.share.start(hours=hours)
         return self._say("people.shared", address=link.address)
 
     def _lan(self, doors: Doors, text: str) -> str:

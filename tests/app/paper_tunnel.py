@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from app.share import Share
 from app.site import Site
 
@@ -27,7 +29,24 @@ class PaperTunnel:
         return self.up
 
 
+class PaperListeners:
+    """Answers nobody; keeps what it was given to listen on until it is closed."""
+
+    def __init__(self) -> None:
+        self.ports: list[int] = []
+
+    def open(self, way: str, sockets: list[socket.socket]) -> PaperListeners:
+        self._sockets = sockets
+        self.ports += [each.getsockname()[1] for each in sockets]
+        return self
+
+    def close(self) -> None:
+        for each in self._sockets:
+            each.close()
+
+
 def share_of(site: Site, tunnel: PaperTunnel) -> Share:
     share = site.doors.share
     share._make = lambda: tunnel
+    share._listeners = PaperListeners()  # type: ignore[assignment]  # it has `open`
     return share

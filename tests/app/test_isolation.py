@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import random
@@ -19,6 +20,7 @@ from storage.records import OWNER_ID
 from tests.app.all_routes import METHODS, all_routes, example
 from tests.app.asgi import ask, same_origin
 from tests.app.house import make_services, sign_in, whole_site
+from tests.app.page_events import config_of, join, stream
 from tests.app.panel_events import fire, make_panels
 from tests.storage import make
 
@@ -128,6 +130,38 @@ def test_users_reach_nothing_of_each_other_full(
     number = try_all(services, site, everybody, attempts(site, everybody))
     print(f"{number} attempts")
     assert number >= 5_000
+
+
+EVENTS = (
+    "view", "send", "again", "resume", "version", "anyway", "appeal", "follow", "stop", "listing",
+    "rename", "pin", "trash", "restore", "pulse", "seek", "draft",
+)  # fmt: skip
+
+
+def test_no_event_of_the_page_reaches_what_is_anothers(
+    services: Services, site: Site, everybody: list[Somebody]
+) -> None:
+    """Every event over its real route, with the conversation and the messages of another user."""
+
+    async def fire_all() -> int:
+        num = 0
+        for who, whose in itertools.permutations(everybody, 2):
+            config = await config_of(site, who.cookie)
+            for name in EVENTS:
+                data = {"key": whose.key, "id": whose.reply_id, "parent": whose.prompt_id}
+                data |= {"text": "x", "client_key": f"{who.id}{name}", "last": 40, "on": True}
+                session = f"{who.hash}-{whose.id}-{name}"
+                joined = await join(site, who.cookie, session, config, name, **data)
+                assert joined.status == 200, name
+                painted = await stream(site, who.cookie, session)
+                assert b"process_completed" in painted.body
+                assert whose.canary.encode() not in painted.body, (who.id, name)
+                num += 1
+        return num
+
+    before = services.store._writer.call(make.rows)
+    assert asyncio.run(fire_all()) == 6 * len(EVENTS)
+    assert services.store._writer.call(make.rows) == before
 
 
 def test_no_dialog_tells_of_others(

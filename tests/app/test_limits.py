@@ -26,7 +26,7 @@ def house() -> House:
 
 def test_strangers_over_a_link_use_up_nothing_of_this_machine(house: House) -> None:
     house.app.hosts.opened[LINK] = "share"
-    house.app.rates = Rates(per_second=0.0, burst=3)
+    house.app.rates = Rates(per_second=0.0, burst=3, pause_seconds=0)
     for path, cookie in (("/config", ""), ("/config", "corral-7860=wrong"), ("/v1/models", "")):
         headers = [("cookie", cookie)]
         assert ask(house.app, "GET", path, hosts=[LINK], headers=headers).status == 401

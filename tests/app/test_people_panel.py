@@ -12,6 +12,7 @@ from app.accounts import digest
 from app.page.panels import Panels
 from app.page.people import PeoplePanel
 from app.page.templates import Templates
+from app.passwords import PasswordRefused
 from app.services import Services
 from app.site import Site, build
 from app.strings import Strings
@@ -124,6 +125,60 @@ def test_keys_are_shown_once_and_revoked(panels: Panels, services: Services) -> 
     for _ in range(20):
         act(panels, "key", json.dumps(["x", "all"]))
     assert act(panels, "key", json.dumps(["x", "all"]))["tone"] == "error"
+
+
+@pytest.mark.parametrize("whose", ["a user's", "the owner's, over a link"])
+def test_what_outlives_a_session_asks_for_the_password(
+    panels: Panels, services: Services, site: Site, whose: str
+) -> None:
+    """A stolen session can neither change the password nor make a key of the API."""
+    user = person(services, site) if whose == "a user's" else OWNER_ID
+    who: dict[str, Any] = {"user_id": user, "away": whose != "a user's"}
+    name = {each.id: each.name for each in services.store.people.everybody()}[user]
+    other, wrong = "another four words", json.dumps(["not the password", "x", "all"])
+    site.doors.set_password(user, PASSWORD)
+    sign_in(services, user, "stolen")
+    sign_in(services, user, "another browser")
+
+    def sessions() -> int:
+        return len(services.store.people.sessions(user, idle_milliseconds=1 << 40))
+
+    for text in (wrong, json.dumps(["x", "all"]), "x"):
+        assert act(panels, "key", text, **who)["tone"] == "error"
+    for text in (json.dumps(["not the password", other]), other, json.dumps([other])):
+        assert act(panels, "password", text, **who)["tone"] == "error"
+    assert services.store.people.keys(user) == [] and sessions() == 2
+    assert 'id="key-current"' in look(panels, **who)
+
+    made = act(panels, "key", json.dumps([PASSWORD, "mine", "chat"]), **who)
+    assert site.doors.keys.find(made["said"].split()[-1]) is not None
+    assert act(panels, "password", json.dumps([PASSWORD, "short"]), **who)["tone"] == "error"
+    assert act(panels, "password", json.dumps([PASSWORD, other]), **who)["tone"] == "info"
+    assert sessions() == 0  # every other browser; this one has no session in a test
+    site.doors.check_password(name, other)
+    with pytest.raises(PasswordRefused):
+        site.doors.check_password(name, PASSWORD)
+
+
+def test_trying_passwords_in_the_dialog_is_guessing_too(
+    panels: Panels, services: Services, site: Site
+) -> None:
+    user = person(services, site)
+    site.doors.set_password(user, PASSWORD)
+    tries = [json.dumps([f"guess number {n}", "x", "all"]) for n in range(10)]
+    said = [act(panels, "key", each, user_id=user)["said"] for each in tries]
+    say = Strings.load("en").say
+    assert said == [say("people.current_wrong")] * 5 + [say("people.current_wait")] * 5
+
+
+def test_who_has_no_password_sets_one_at_the_machine_alone(
+    panels: Panels, services: Services
+) -> None:
+    for text in (PASSWORD, json.dumps(["", PASSWORD])):
+        assert act(panels, "password", text, away=True)["tone"] == "error"
+    assert not services.store.people.has_passwords()
+    assert act(panels, "password", PASSWORD)["tone"] == "info"
+    assert services.store.people.has_passwords()
 
 
 def test_accounts_are_limited_locked_out_and_removed(

@@ -1,7 +1,8 @@
 """The share link and the network.
 
-The tunnel program here is a test double: a script that says what Gradio's `frpc` says. Everything
-around it is real, Gradio's own tunnel class included; the real program and server are not run.
+The tunnel program here is a test double: a script that says what Gradio's `frpc` says and passes
+bytes on as it does. Everything around it is real, Gradio's own tunnel class included; the real
+program and server are not run.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,9 +23,13 @@ import httpx
 import pytest
 from gradio import tunneling
 
+from app import beside
+from app.accounts import digest
 from app.explain import explain
 from app.hosts import Hosts
 from app.lan import CertificateUnusable, Lan, LanAbsent
+from app.rates import LINK_TIMES, Rates
+from app.server import _Server
 from app.services import Services
 from app.share import (
     GradioTunnel,
@@ -33,28 +39,30 @@ from app.share import (
     TunnelFailed,
     TunnelMissing,
 )
-from app.site import Site
+from app.site import Site, build
 from app.strings import Strings
 from app.visitors import Visitors
 from storage.records import OWNER_ID
+from tests.app.api.running import served
 from tests.app.asgi import ask, same_origin
-from tests.app.house import sign_in
+from tests.app.house import make_services, no_page, sign_in
 from tests.app.paper_tunnel import HOST, PaperTunnel, share_of
 
+PASSWORD = "four words in a row"
 posix = pytest.mark.skipif(os.name != "posix", reason="the double is a script with a #! line")
 
 
 def test_without_a_password_nothing_opens(site: Site) -> None:
     tunnel = PaperTunnel()
     with pytest.raises(ShareNeedsPassword):
-        share_of(site, tunnel).start(7860, hours=1)
+        share_of(site, tunnel).start(hours=1)
     with pytest.raises(ShareNeedsPassword):
         site.doors.lan.start(0)
     assert tunnel.ports == []
 
 
 def test_the_link_lives_from_start_to_stop(site: Site, services: Services) -> None:
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     cookie = sign_in(services, OWNER_ID, "owner", secure=True)
     tunnel = PaperTunnel()
     share = share_of(site, tunnel)
@@ -64,25 +72,46 @@ def test_the_link_lives_from_start_to_stop(site: Site, services: Services) -> No
         return ask(site.app, "GET", "/corral/corral.css", hosts=[HOST], headers=headers).status
 
     assert status() == 403
-    view = share.start(7860, hours=2)
-    assert view.address == f"https://{HOST}" and tunnel.ports == [7860]
+    view = share.start(hours=2)
+    assert view.address == f"https://{HOST}"
+    assert tunnel.ports == share._listeners.ports  # type: ignore[attr-defined]  # not the owner's
     assert 7_100 < view.expires_at - time.time() <= 7_200
     assert status() == 200
     found = share.view()
     assert found is not None and found.num_visitors == 1
     assert found.qr().startswith("<svg") and "<script" not in found.qr()
-    assert share.start(7860, hours=2).address == view.address and tunnel.ports == [7860]
+    assert share.start(hours=2).address == view.address and len(tunnel.ports) == 1
     share.stop()
     assert status() == 403 and tunnel.closed == 1 and share.view() is None
     actions = [entry.action for entry in services.store.audit()]
     assert "share_start" in actions and "share_stop" in actions
 
 
+def test_a_start_with_share_opens_the_link_or_says_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `python3 launcher.py share` asks for, once the server answers."""
+    services = make_services(tmp_path / "other", "--share", "--share-hours", "3")
+    site, strings = build(services, no_page), Strings.load("en")
+    tunnel = PaperTunnel()
+    share_of(site, tunnel)
+    server = _Server(site, services, strings)
+    server._open_links()
+    refused = explain(ShareNeedsPassword(), strings)
+    assert refused.action in capsys.readouterr().out and tunnel.ports == []
+    site.doors.set_password(OWNER_ID, PASSWORD)
+    server._open_links()
+    told = strings.say("server.share", url=f"https://{HOST}", hours=3)
+    assert told in capsys.readouterr().out and tunnel.up
+    site.doors.close()
+    services.close()
+
+
 def test_a_link_ends_by_itself(site: Site) -> None:
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     tunnel = PaperTunnel()
     share = share_of(site, tunnel)
-    share.start(7860, hours=0.05 / 3_600)
+    share.start(hours=0.05 / 3_600)
     deadline = time.monotonic() + 20
     while tunnel.up and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -90,10 +119,10 @@ def test_a_link_ends_by_itself(site: Site) -> None:
 
 
 def test_a_tunnel_that_died_is_taken_back(site: Site) -> None:
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     tunnel = PaperTunnel()
     share = share_of(site, tunnel)
-    share.start(7860, hours=1)
+    share.start(hours=1)
     tunnel.up = False
     assert share.view() is None
     assert not site.app.hosts.allows([HOST])
@@ -118,14 +147,36 @@ def test_over_a_link_requests_say_that_they_come_from_away(site: Site, services:
 # The tunnel program
 
 
+FRPC = f"""
+import asyncio, pathlib, sys
+
+async def pour(reader, writer):
+    while part := await reader.read(1 << 16):
+        writer.write(part)
+        await writer.drain()
+    writer.close()
+
+async def visit(reader, writer):
+    port = int(sys.argv[sys.argv.index("-l") + 1])
+    there, inside = await asyncio.open_connection("127.0.0.1", port)
+    await asyncio.gather(pour(reader, inside), pour(there, writer), return_exceptions=True)
+
+async def main():
+    server = await asyncio.start_server(visit, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pathlib.Path(OUTSIDE).write_text(str(port))  # where its visitors come in
+    print("start proxy success: https://{HOST}", flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A double of frpc, known by its hash."""
     path = tmp_path / "frpc"
-    path.write_text(
-        f"#!{sys.executable}\nimport sys, time\n"
-        f"print('start proxy success: https://{HOST}', flush=True)\ntime.sleep(600)\n"
-    )
+    path.write_text(f"#!{sys.executable}\nOUTSIDE = {str(tmp_path / 'outside')!r}\n" + FRPC)
     path.chmod(0o700)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setattr(tunneling, "BINARY_PATH", str(path))
@@ -141,6 +192,7 @@ def test_the_program_is_started_to_the_guarded_port_and_ended(program: Path) -> 
     arguments = process.args
     assert arguments[arguments.index("-l") + 1] == "7860"
     assert arguments[arguments.index("-i") + 1] == "127.0.0.1"
+    assert arguments[arguments.index("--server_addr") + 1] == "127.0.0.1:7000"  # the one we named
     assert tunnel.alive()
     tunnel.close()
     assert not tunnel.alive() and process.poll() is not None
@@ -205,6 +257,93 @@ def test_every_error_of_a_link_has_a_sentence() -> None:
         assert f"errors.{error.__name__}.action" in strings, error
 
 
+@posix
+def test_what_comes_through_a_tunnel_is_never_at_this_machine(
+    program: Path, site: Site, services: Services
+) -> None:
+    """Bytes really pass through the double; whoever serves the tunnel may write any of them."""
+    site.doors.set_password(OWNER_ID, PASSWORD)
+    site.doors.share._make = lambda: GradioTunnel("127.0.0.1:7000")
+    cookies = {
+        secure: sign_in(services, OWNER_ID, f"stolen-{secure}", secure=secure)
+        for secure in (False, True)
+    }
+    with served(site) as here:
+        site.doors.share.start(hours=1)
+        outside = f"http://127.0.0.1:{(program.parent / 'outside').read_text()}"
+
+        def ask_outside(path: str, host: str, **more: str) -> httpx.Response:
+            return httpx.get(outside + path, headers={"Host": host, **more})
+
+        shown = ask_outside("/", HOST)
+        assert shown.status_code == 401 and 'id="signin"' in shown.text
+        known = ask_outside("/corral/corral.css", HOST, Cookie=cookies[True])
+        assert known.status_code == 200
+        # The owner's session, asked for as if at the machine: refused there, whichever the name.
+        for host in ("127.0.0.1:7860", "localhost", "[::1]", "127.0.0.1"):
+            for path in ("/", "/corral/enter", "/corral/health", "/corral/corral.css"):
+                assert ask_outside(path, host, Cookie=cookies[False]).status_code == 403
+        own = httpx.get(
+            f"{here.removesuffix('/v1')}/corral/corral.css", headers={"Cookie": cookies[False]}
+        )
+        assert own.status_code == 200
+        process = site.doors.share._tunnel._tunnel.proc  # type: ignore[union-attr]
+        site.doors.share.stop()
+        assert process.poll() is not None
+        with pytest.raises(httpx.TransportError):
+            ask_outside("/", HOST)
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_a_flood_over_the_link_leaves_the_owner_alone(
+    site: Site, services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Strangers, accounts, and a stolen session of the owner's, from more places than there are."""
+    monkeypatch.setattr(beside, "MAX_CONNECTIONS", 40)
+    site.doors.set_password(OWNER_ID, PASSWORD)
+    share, burst = share_of(site, PaperTunnel()), 30
+    share._listeners = site.listeners
+    site.app.rates = Rates(per_second=0.0, burst=burst, pause_seconds=0.01)
+    cookies = [sign_in(services, OWNER_ID, "stolen", secure=True), ""]
+    for number in range(8):
+        invited = site.doors.invite("user", "").partition("#")[2]
+        user = services.store.people.accept(digest(invited), f"person {number}", "hash").id
+        cookies.append(sign_in(services, user, f"person-{number}", secure=True))
+    own = {"Cookie": sign_in(services, OWNER_ID, "owner")}
+    found: Counter[int] = Counter()
+    asked_here: list[int] = []
+
+    async def visit(number: int, url: str) -> None:
+        headers = {"Host": HOST, "Cookie": cookies[number % len(cookies)]}
+        async with httpx.AsyncClient(headers=headers, timeout=60) as client:
+            for _ in range(20):
+                try:
+                    answer = await client.get(f"{url}/corral/corral.css")
+                    found[answer.status_code] += 1
+                except httpx.TransportError:
+                    found[0] += 1  # cut
+
+    async def flood(inside: str, here: str) -> None:
+        flooding = asyncio.gather(*(visit(number, inside) for number in range(60)))
+        async with httpx.AsyncClient(headers=own, timeout=60) as client:
+            for _ in range(burst):
+                answer = await client.get(f"{here}/corral/corral.css")
+                asked_here.append(answer.status_code)
+        await flooding
+
+    with served(site) as address:
+        here = address.removesuffix("/v1")
+        share.start(hours=1)
+        inside = share._tunnel.ports[0]  # type: ignore[union-attr]  # a PaperTunnel
+        asyncio.run(flood(f"http://127.0.0.1:{inside}", here))
+        share.stop()
+    assert asked_here == [200] * burst  # none of the owner's own is used up, none is cut
+    assert sum(found.values()) == 60 * 20
+    assert 0 < found[200] + found[401] <= LINK_TIMES * burst
+    assert found[429] > 0 and found[0] > 0 and not {*found} - {0, 200, 401, 429}
+
+
 # The network
 
 
@@ -229,10 +368,10 @@ class Loop:
 
 
 def test_the_network_gets_the_guarded_app_while_it_is_on(site: Site) -> None:
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     lan = site.doors.lan
     with Loop() as loop:
-        lan.loop = loop
+        site.listeners.loop = loop
         # An address of this machine that is not in the list of its own names.
         view = lan.start(0, names=["127.0.0.2"])
         answer = wait_for(view.address + "/")
@@ -251,19 +390,19 @@ def test_with_a_certificate_it_is_encrypted(site: Site, services: Services, tmp_
     )
     if made.returncode:
         pytest.skip("there is no openssl to make a certificate with")
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     lan = Lan(
         services.store,
         site.app.hosts,
         Visitors(),
-        site.app,
+        site.listeners,
         certificate=str(tmp_path / "cert"),
         key=str(tmp_path / "key"),
     )
     trust = ssl.create_default_context()
     trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
     with Loop() as loop:
-        lan.loop = loop
+        site.listeners.loop = loop
         address = lan.start(0, names=["127.0.0.2"]).address
         assert address.startswith("https://")
         assert wait_for(address + "/", verify=trust).status_code == 401
@@ -282,12 +421,11 @@ def wait_for(url: str, **options: object) -> httpx.Response:
 
 
 def test_a_network_that_cannot_be_opened_is_told(services: Services, site: Site) -> None:
-    site.doors.set_password(OWNER_ID, "four words in a row")
+    site.doors.set_password(OWNER_ID, PASSWORD)
     with Loop() as loop:
-        site.doors.lan.loop = loop
+        site.listeners.loop = loop
         with pytest.raises(LanAbsent):
             site.doors.lan.start(0, names=[])
-        broken = Lan(services.store, Hosts(), Visitors(), site.app, certificate="/no/such/file")
-        broken.loop = loop
+        broken = Lan(services.store, Hosts(), Visitors(), site.listeners, certificate="/no/x")
         with pytest.raises(CertificateUnusable):
             broken.start(0, names=["127.0.0.2"])

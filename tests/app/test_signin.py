@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
+from collections import Counter
+from concurrent.futures import Future
+from types import SimpleNamespace
 
+import httpx
 import pytest
 
 from app.accounts import digest
@@ -17,6 +23,7 @@ from app.strings import Strings
 from app.visitors import Visitors
 from storage.clock import now
 from storage.records import OWNER_ID
+from tests.app.api.running import served
 from tests.app.asgi import Answer, ask, same_origin
 from tests.app.house import sign_in
 
@@ -94,6 +101,21 @@ def test_the_cost_is_what_the_cheat_sheet_asks() -> None:
     assert MEMORY_KIBIBYTES == 47_104
 
 
+def test_checking_a_password_leaves_the_loop_free() -> None:
+    passwords, go_on = Passwords(memory_kibibytes=64), threading.Event()
+    passwords._hasher = SimpleNamespace(  # type: ignore[assignment]  # waits for the loop
+        verify=lambda known, given: go_on.wait(60)
+    )
+
+    async def check() -> bool:
+        checking = asyncio.create_task(passwords.verify("hash", PASSWORD))
+        await asyncio.sleep(0)
+        go_on.set()
+        return await checking
+
+    assert asyncio.run(check())
+
+
 @pytest.mark.parametrize("password", ["", "short", "x" * 257])
 def test_a_password_has_a_length(password: str) -> None:
     with pytest.raises(ValueError, match="length"):
@@ -130,6 +152,34 @@ def test_a_minute_of_guesses_evaluates_at_most_twenty_five(num_names: int) -> No
             guesses.failed(name)
         clock.now += 0.001
     assert 0 < evaluated <= MAX_A_MINUTE + 5 <= 25
+
+
+@pytest.mark.full
+def test_a_minute_of_guesses_by_the_clock(site: Site, services: Services) -> None:
+    """One client over a real port, as fast as it is answered; every guess has another password."""
+    give_password(services)
+    checked: list[str] = []
+    check = site.doors.passwords._checking
+
+    def counting(known: str | None, password: str) -> Future[bool]:
+        checked.append(password)
+        return check(known, password)
+
+    site.doors.passwords._checking = counting  # type: ignore[method-assign]
+    site.app.rates = Rates(burst=1e9)  # the limit on requests would hide the one on guesses
+    statuses: Counter[int] = Counter()
+    with served(site) as address:
+        url = address.removesuffix("/v1")
+        end = time.monotonic() + 60
+        with httpx.Client(base_url=url, headers={"Origin": url}, timeout=60) as client:
+            while time.monotonic() < end:
+                number = statuses.total()
+                name = ("owner", "owner", f"nobody {number}")[number % 3]
+                given = {"name": name, "password": f"guess number {number}"}
+                statuses[client.post("/corral/signin", json=given).status_code] += 1
+    print(f"{statuses.total()} guesses in a minute, {len(checked)} evaluated")
+    assert {*statuses} == {403, 429} and statuses.total() > 500
+    assert 5 <= len(checked) == statuses[403] <= 25
 
 
 def test_waiting_doubles_up_to_a_minute_and_ends_with_success() -> None:

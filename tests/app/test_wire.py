@@ -56,9 +56,10 @@ ODD = {
 
 
 @contextmanager
-def listening(house: House, **options: object) -> Iterator[int]:
+def listening(house: House, max_connections: int | None = None) -> Iterator[int]:
     """The gateway before its echo, on a port of this machine."""
-    server = uvicorn.Server(http_config(house.app, host="127.0.0.1", port=0, **options))
+    config = http_config(house.app, host="127.0.0.1", port=0, max_connections=max_connections)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
     thread.start()
     while not server.started:
@@ -112,9 +113,11 @@ def test_who_never_ends_a_request_is_left(port: int, monkeypatch: pytest.MonkeyP
 
 
 def test_beyond_the_limit_connections_are_cut() -> None:
-    with listening(House(), limit_concurrency=3) as port:
+    with listening(House(), max_connections=3) as port:
         held = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(3)]
         sound = f"GET /corral/health HTTP/1.1\r\n{HEAD}Connection: close\r\n\r\n".encode()
         assert said(port, sound) == b""
-        for connection in held:
+        for connection in held:  # those who came in time are served
+            connection.sendall(sound)
+            assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
             connection.close()

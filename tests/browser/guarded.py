@@ -61,7 +61,7 @@ def serving(data: Path) -> Iterator[Guarded]:
     async def serve() -> None:
         site = build(services)
         made.append((site, Recorder(site.app)))
-        site.doors.lan.loop = asyncio.get_running_loop()
+        site.listeners.loop = asyncio.get_running_loop()
         servers.append(uvicorn.Server(http_config(made[0][1])))
         await servers[0].serve([listener])
 

@@ -11,22 +11,19 @@ from contextlib import contextmanager
 import uvicorn
 
 from app.site import Site
+from app.wire import http_config
 
 
 @contextmanager
 def served(site: Site) -> Iterator[str]:
     """Serve a site; gives the address of its API."""
-    config = uvicorn.Config(
-        site.app,
-        "127.0.0.1",
-        0,
-        log_config=None,
-        access_log=False,
-        ws="none",
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve()))
+    server = uvicorn.Server(http_config(site.app, host="127.0.0.1", port=0))
+
+    async def serve() -> None:
+        site.listeners.loop = asyncio.get_running_loop()
+        await server.serve()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:

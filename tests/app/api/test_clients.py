@@ -261,6 +261,60 @@ def test_langchain_gets_forms_and_calls(tiny: tuple[str, str], python: str) -> N
     assert run.stdout.split() == ["AIMessage"]
 
 
+def filled(example: str, address: str, key: str) -> str:
+    """An example of the docs as a person would fill it in."""
+    assert "http://127.0.0.1:7860/v1" in example and "corral-..." in example
+    return example.replace("http://127.0.0.1:7860/v1", address).replace("corral-...", key)
+
+
+@pytest.mark.full
+def test_the_documented_examples_of_langchain_run_as_written(
+    tiny: tuple[str, str], python: str
+) -> None:
+    written = [each for each in examples("python") if "langchain_openai" in each]
+    assert len(written) == 2
+    for example in written:
+        run = subprocess.run(
+            [python, "-c", filled(example, *tiny)],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert run.returncode == 0 and run.stdout.strip(), run.stderr[-2000:]
+
+
+@pytest.mark.full
+def test_the_documented_call_of_the_evaluation_harness_runs_as_written(
+    tmp_path: Path, python: str
+) -> None:
+    rows = {"question": "A llama is an", "choices": ["animal.", "of of of."], "answer": 0}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(rows) + "\n")
+    task = TASK.replace("DATA", str(tmp_path / "rows.jsonl")).replace("corral_local", "my_task")
+    (tmp_path / "my_task.yaml").write_text(task)
+    [written] = [each for each in examples("sh") if "lm_eval" in each]
+    house = House(tmp_path / "data", engine=LocalEngine(MODEL, device="cpu", threads=1))
+    places = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
+    with served(house.site) as address:
+        run = subprocess.run(
+            [
+                "bash",
+                "-e",
+                "-c",
+                filled(written, address, house.key).replace("TOKENIZER", str(MODEL)),
+            ],
+            cwd=tmp_path,
+            env={**os.environ, "PATH": places, "HF_HOME": str(tmp_path / "hub")},
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+    house.services.close()
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert re.search(r"my_task.*\bacc\b.*1", run.stdout), run.stdout
+
+
 @pytest.mark.full
 def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, python: str) -> None:
     """Its choices by log-likelihood are those that the engine's own `score` makes."""
