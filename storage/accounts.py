@@ -91,12 +91,12 @@ def settings(db: Database, user_id: int) -> dict[str, str]:
 
 
 def set_setting(db: Database, user_id: int, name: str, value: str | None) -> None:
-    """Keep a setting; None removes it."""
-    user(db, user_id)
+    """Keep a setting; None removes it, also where the account is disabled."""
     name = well_formed(name)
     if value is None:
         db.execute("DELETE FROM setting WHERE user_id = ? AND name = ?", (user_id, name))
         return
+    user(db, user_id)
     db.execute(
         "INSERT INTO setting (user_id, name, value) VALUES (?, ?, ?) "
         "ON CONFLICT (user_id, name) DO UPDATE SET value = excluded.value",

@@ -18,6 +18,13 @@ def numbers(config: Any, name: str) -> dict[str, int]:
     raise KeyError(name)
 
 
+async def begin(site: Site, cookie: str) -> None:
+    """Let Gradio's queue work in this loop. It begins once: one loop for each site."""
+    headers = [("cookie", cookie)]
+    answer = await ask_async(site.app, "GET", "/gradio_api/startup-events", headers=headers)
+    assert answer.json is True
+
+
 async def config_of(site: Site, cookie: str) -> Any:
     """What the page is told when it opens: its events and their numbers, for one."""
     return (await ask_async(site.app, "GET", "/config", headers=[("cookie", cookie)])).json

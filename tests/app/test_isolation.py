@@ -20,7 +20,7 @@ from storage.records import OWNER_ID
 from tests.app.all_routes import METHODS, all_routes, example
 from tests.app.asgi import ask, same_origin
 from tests.app.house import make_services, sign_in, whole_site
-from tests.app.page_events import config_of, join, stream
+from tests.app.page_events import begin, config_of, join, stream
 from tests.app.panel_events import fire, make_panels
 from tests.storage import make
 
@@ -145,6 +145,7 @@ def test_no_event_of_the_page_reaches_what_is_anothers(
 
     async def fire_all() -> int:
         num = 0
+        await begin(site, everybody[0].cookie)
         for who, whose in itertools.permutations(everybody, 2):
             config = await config_of(site, who.cookie)
             for name in EVENTS:

@@ -268,12 +268,12 @@ def test_what_comes_through_a_tunnel_is_never_at_this_machine(
         secure: sign_in(services, OWNER_ID, f"stolen-{secure}", secure=secure)
         for secure in (False, True)
     }
-    with served(site) as here:
+    with served(site) as here, httpx.Client(verify=False) as client:
         site.doors.share.start(hours=1)
         outside = f"http://127.0.0.1:{(program.parent / 'outside').read_text()}"
 
         def ask_outside(path: str, host: str, **more: str) -> httpx.Response:
-            return httpx.get(outside + path, headers={"Host": host, **more})
+            return client.get(outside + path, headers={"Host": host, **more})
 
         shown = ask_outside("/", HOST)
         assert shown.status_code == 401 and 'id="signin"' in shown.text
@@ -283,7 +283,7 @@ def test_what_comes_through_a_tunnel_is_never_at_this_machine(
         for host in ("127.0.0.1:7860", "localhost", "[::1]", "127.0.0.1"):
             for path in ("/", "/corral/enter", "/corral/health", "/corral/corral.css"):
                 assert ask_outside(path, host, Cookie=cookies[False]).status_code == 403
-        own = httpx.get(
+        own = client.get(
             f"{here.removesuffix('/v1')}/corral/corral.css", headers={"Cookie": cookies[False]}
         )
         assert own.status_code == 200
@@ -300,9 +300,9 @@ def test_a_flood_over_the_link_leaves_the_owner_alone(
     site: Site, services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Strangers, accounts, and a stolen session of the owner's, from more places than there are."""
-    monkeypatch.setattr(beside, "MAX_CONNECTIONS", 40)
+    monkeypatch.setattr(beside, "MAX_CONNECTIONS", 20)
     site.doors.set_password(OWNER_ID, PASSWORD)
-    share, burst = share_of(site, PaperTunnel()), 30
+    share, burst = share_of(site, PaperTunnel()), 12
     share._listeners = site.listeners
     site.app.rates = Rates(per_second=0.0, burst=burst, pause_seconds=0.01)
     cookies = [sign_in(services, OWNER_ID, "stolen", secure=True), ""]
@@ -316,8 +316,8 @@ def test_a_flood_over_the_link_leaves_the_owner_alone(
 
     async def visit(number: int, url: str) -> None:
         headers = {"Host": HOST, "Cookie": cookies[number % len(cookies)]}
-        async with httpx.AsyncClient(headers=headers, timeout=60) as client:
-            for _ in range(20):
+        async with httpx.AsyncClient(headers=headers, timeout=60, verify=False) as client:
+            for _ in range(10):
                 try:
                     answer = await client.get(f"{url}/corral/corral.css")
                     found[answer.status_code] += 1
@@ -325,8 +325,8 @@ def test_a_flood_over_the_link_leaves_the_owner_alone(
                     found[0] += 1  # cut
 
     async def flood(inside: str, here: str) -> None:
-        flooding = asyncio.gather(*(visit(number, inside) for number in range(60)))
-        async with httpx.AsyncClient(headers=own, timeout=60) as client:
+        flooding = asyncio.gather(*(visit(number, inside) for number in range(40)))
+        async with httpx.AsyncClient(headers=own, timeout=60, verify=False) as client:
             for _ in range(burst):
                 answer = await client.get(f"{here}/corral/corral.css")
                 asked_here.append(answer.status_code)
@@ -339,7 +339,7 @@ def test_a_flood_over_the_link_leaves_the_owner_alone(
         asyncio.run(flood(f"http://127.0.0.1:{inside}", here))
         share.stop()
     assert asked_here == [200] * burst  # none of the owner's own is used up, none is cut
-    assert sum(found.values()) == 60 * 20
+    assert sum(found.values()) == 40 * 10
     assert 0 < found[200] + found[401] <= LINK_TIMES * burst
     assert found[429] > 0 and found[0] > 0 and not {*found} - {0, 200, 401, 429}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event
@@ -14,16 +14,15 @@ import pytest
 
 from app import underway
 from app.accounts import digest
-from app.services import Services
 from app.site import Site, build
 from storage.records import OWNER_ID
-from tests.app.api.test_api import PROMPT
-from tests.app.api.test_api import House as ApiHouse
+from tests.app.api.house import PROMPT
+from tests.app.api.house import House as ApiHouse
 from tests.app.asgi import Answer, ask_async
 from tests.app.fakes import TellingEngine
 from tests.app.house import make_services, sign_in
-from tests.app.page_events import config_of, join, stream
-from tests.app.test_gateway import GUEST, OWNER, House
+from tests.app.page_events import begin, config_of, join, stream
+from tests.app.gateway_house import GUEST, OWNER, House
 
 WAIT_SECONDS = 60.0  # patience with a machine under load; what is waited for takes milliseconds
 
@@ -127,65 +126,49 @@ def test_a_session_that_ends_by_its_time_ends_its_streams(
 # The streams of the real page and of the real API
 
 
-@pytest.fixture(scope="module")
-def engine() -> TellingEngine:
-    return TellingEngine(["one two three"], hold=Event())
-
-
-@pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory, engine: TellingEngine) -> Iterator[Services]:
-    found = make_services(tmp_path_factory.mktemp("data"), engine=engine)
-    found.load()
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def site(services: Services) -> Site:
-    async def in_a_loop() -> Site:
-        return build(services)
-
-    return asyncio.run(in_a_loop())
-
-
 ENDS: dict[str, Callable[[Site, int, str], object]] = {
-    "signing out": lambda site, user, token: site.entrance.accounts.leave(digest(token)),
-    "another password": lambda site, user, token: site.doors.set_password(user, "x" * 12),
-    "a lock": lambda site, user, token: site.doors.lock_out(user),
+    "signing-out": lambda site, user, token: site.entrance.accounts.leave(digest(token)),
+    "another-password": lambda site, user, token: site.doors.set_password(user, "x" * 12),
+    "a-lock": lambda site, user, token: site.doors.lock_out(user),
     "removal": lambda site, user, token: site.doors.lock_out(user, remove=True),
 }
 
 
-@pytest.mark.parametrize("end", ENDS)
-def test_the_pages_stream_ends_with_what_opened_it(
-    services: Services, site: Site, end: str
-) -> None:
-    """A page follows an answer that is being written; then somebody ends its session."""
-    token = f"token of {end}"
-    invited = site.doors.invite("user", "").partition("#")[2]
-    user = services.store.people.accept(digest(invited), end, "no password").id
-    cookie, session = sign_in(services, user, token), f"hash-{end.replace(' ', '-')}"
-    key = services.store.create_conversation(user).key
+def test_the_pages_stream_ends_with_what_opened_it(tmp_path: Path) -> None:
+    """Pages follow answers that are being written; then somebody ends their sessions."""
+    engine = TellingEngine(["one two three"], hold=Event())
+    services = make_services(tmp_path, engine=engine)
+    services.load()
 
-    async def scene() -> tuple[Answer, int]:
-        config = await config_of(site, cookie)
+    async def scene() -> None:
+        site = build(services)
+        await begin(site, sign_in(services, OWNER_ID, "owner"))
+        for end in ENDS:
+            await follow_and_end(site, end)
+
+    async def follow_and_end(site: Site, end: str) -> None:
+        invited = site.doors.invite("user", "").partition("#")[2]
+        user = services.store.people.accept(digest(invited), end, "no password").id
+        cookie, session = sign_in(services, user, f"token-{end}"), f"hash-{end}"
+        key, config = services.store.create_conversation(user).key, await config_of(site, cookie)
         sent = {"key": key, "text": "go", "client_key": end, "last": 40}
         assert (await join(site, cookie, session, config, "send", **sent)).status == 200
         await until(lambda: services.jobs.running(user, key))
         assert (await join(site, cookie, session, config, "follow", key=key)).status == 200
         follows = asyncio.create_task(stream(site, cookie, session))
-        await until(lambda: digest(token) in site.app.underway._open)
+        await until(lambda: digest(f"token-{end}") in site.app.underway._open)
         await asyncio.sleep(0.1)
-        assert not follows.done()
-        await asyncio.to_thread(ENDS[end], site, user, token)
+        assert not follows.done(), end
+        await asyncio.to_thread(ENDS[end], site, user, f"token-{end}")
         found = await asyncio.wait_for(follows, WAIT_SECONDS)
-        return found, (await stream(site, cookie, session)).status
+        assert b"close_stream" not in found.body, end  # cut, not finished
+        assert (await stream(site, cookie, session)).status == 401, end
+        if end in ("a-lock", "removal"):  # nor is anything written any more
+            assert services.jobs.running(user, key) is None, end
+        services.jobs.stop(user, key)
 
-    found, again = asyncio.run(scene())
-    assert b"close_stream" not in found.body and again == 401  # cut, not finished
-    if end in ("a lock", "removal"):
-        assert services.jobs.running(user, key) is None
-    services.jobs.stop(user, key)
+    asyncio.run(scene())
+    services.close()
 
 
 @pytest.mark.parametrize("end", ["the key", "the API", "the account"])

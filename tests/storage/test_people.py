@@ -98,6 +98,17 @@ def test_disabling_signs_out_and_locks_out(store: Store) -> None:
     assert store.people.find_key(token("k")) is not None
 
 
+def test_who_is_locked_out_can_still_be_removed(store: Store) -> None:
+    invite(store, "u")
+    anna = store.people.accept(token("u"), "Anna", "hash")
+    key = store.create_conversation(anna.id).key
+    store.begin_turn(anna.id, key, parent_id=None, text="zanzibar", client_key="1")
+    store.people.set_disabled(anna.id, True)
+    store.remove_person(anna.id)
+    assert [each.id for each in store.people.everybody()] == [OWNER_ID]
+    assert "zanzibar" not in str(store._writer.call(make.rows))
+
+
 @pytest.mark.parametrize("change", ["remove", "disable"])
 def test_the_owner_stays(store: Store, change: str) -> None:
     with pytest.raises(Conflict):
