@@ -20,9 +20,9 @@ from tests.app.api.house import PROMPT
 from tests.app.api.house import House as ApiHouse
 from tests.app.asgi import Answer, ask_async
 from tests.app.fakes import TellingEngine
+from tests.app.gateway_house import GUEST, OWNER, House
 from tests.app.house import make_services, sign_in
 from tests.app.page_events import begin, config_of, join, stream
-from tests.app.gateway_house import GUEST, OWNER, House
 
 WAIT_SECONDS = 60.0  # patience with a machine under load; what is waited for takes milliseconds
 
