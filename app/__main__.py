@@ -1,6 +1,7 @@
 """`python -m app [serve | selftest] [settings]`: starts Corral, or checks guard and model.
 
-`selftest --probes FILE_OR_FOLDER [--limit N]` measures them over published sets.
+`selftest --probes FILE_OR_FOLDER [--limit N] [--compare OTHER] [--html FILE]` measures them over
+published sets; OTHER is a policy or a guard.
 """
 
 from __future__ import annotations
@@ -45,12 +46,16 @@ def _selftest(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--probes", type=Path)
     parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--compare", default="")
+    parser.add_argument("--html", type=Path)
     own, rest = parser.parse_known_args(argv)
     settings = Settings.load(rest, os.environ)
     close_environment(settings.data)
-    from app.selftest import measure, selftest
+    from app.selftest import Published, measure, selftest
 
-    return selftest(settings) if own.probes is None else measure(settings, own.probes, own.limit)
+    if own.probes is None:
+        return selftest(settings)
+    return measure(settings, Published(own.probes, own.limit, own.compare, own.html))
 
 
 def close_environment(data: Path) -> None:

@@ -24,13 +24,14 @@ class Explanation:
     """What a person reads. Plain text: whoever shows it as HTML escapes it.
 
     `detail` is the error's own sentence where it is one of ours (a path, a number), in the language
-    of the page; else empty.
+    of the page, else empty; `help` is for somebody who may be in danger.
     """
 
     title: str
     text: str
     action: str
     detail: str = ""
+    help: str = ""
 
 
 def explain(error: BaseException | str, strings: Strings) -> Explanation:
@@ -51,8 +52,11 @@ def explain_status(status: Status, strings: Strings) -> Explanation:
     return _say(f"status.{status}", strings)
 
 
-def explain_verdict(verdict: VerdictRecord, strings: Strings) -> Explanation:
-    """Explain what the guard found in a prompt or reply and what was done."""
+def explain_verdict(verdict: VerdictRecord, strings: Strings, contacts: str = "") -> Explanation:
+    """Explain what the guard found in a prompt or reply and what was done.
+
+    `contacts`: whom the owner would have called by somebody who thinks of harming themselves.
+    """
     prompt = verdict.stage == "prompt"
     if verdict.action == "unchecked":
         key = "unchecked"
@@ -70,13 +74,14 @@ def explain_verdict(verdict: VerdictRecord, strings: Strings) -> Explanation:
         "score": f"{verdict.score:.2f}",
         "threshold": f"{verdict.threshold:.2f}",
     }
-    action = strings.say(f"guard.{key}.action", **numbers)
-    if verdict.category == "self_harm":
-        action = f"{strings.say('guard.self_harm_help')} {action}".strip()
+    help = ""
+    if verdict.category == "self_harm" and key != "allowed":
+        help = "\n".join(filter(None, (strings.say("guard.self_harm_help"), contacts)))
     return Explanation(
         strings.say(f"guard.{key}.title", **numbers),
         strings.say(f"guard.{key}.text", **numbers),
-        action,
+        strings.say(f"guard.{key}.action", **numbers),
+        help=help,
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from markupsafe import Markup
 
+from app.page.shielding import Shielding
 from app.page.templates import Templates
 from app.render import Renderer
 from safety.injection import Document, apart
@@ -38,14 +39,19 @@ def html(
     templates: Templates,
     renderer: Renderer,
 ) -> str:
-    """One file with its own style, to open in any browser. It runs and loads nothing."""
+    """One file with its own style, to open in any browser. It runs and loads nothing.
+
+    What the code checks said stands under each block, as on the page.
+    """
+    shielding = Shielding(templates)
     turns: list[tuple[str, str, str, Sequence[Document]]] = []
     for record in path:
         if record.role == "user":
             you = templates.strings.say("page.turn.you")
             turns.append((record.role, you, *apart(record.content)))
         else:
-            shown = Markup(renderer.html(record.content))
+            body = renderer.html(record.content)
+            shown = Markup(shielding.with_code_notes(body, record.content, record.verdicts))
             turns.append((record.role, _model(record), shown, ()))
     at = datetime.fromtimestamp(conversation.updated_at / 1000).strftime("%Y-%m-%d")
     return templates.render("export", title=conversation.title, turns=turns, date=at)

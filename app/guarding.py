@@ -215,6 +215,11 @@ class Guarding:
         return int(saved) if saved and saved.isdecimal() else 0
 
     @property
+    def contacts(self) -> str:
+        """Whom to call in a crisis, in the owner's words: plain text, a line each."""
+        return (self._store.setting(OWNER_ID, "help_contacts") or "") if self._store else ""
+
+    @property
     def gate_mode(self) -> Mode:
         """How much of an answer is judged before any of it is shown, as the owner chose."""
         saved = self._store.setting(OWNER_ID, "gate_mode") if self._store else None

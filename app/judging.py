@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from safety.base import Guard, Verdict
-from safety.code_check import Look, judge_code
+from safety.code_check import NAME, BlockReport, Look, judge_code
 from safety.gate import Check
 from safety.injection import judge_documents
 from safety.policy import Decision, Policy
-from storage.records import Outcome, SafetyEvent, Stage, VerdictRecord
+from storage.records import (
+    BlockRecord,
+    CodeFinding,
+    Outcome,
+    SafetyEvent,
+    Stage,
+    VerdictRecord,
+)
 from storage.store import Store
 
 log = logging.getLogger("corral.judging")
@@ -106,8 +114,8 @@ def judged_reply(
             outcome: Outcome | None = "overridden" if override and record.action == "warn" else None
             digest = store.digest(text[: check.upto_char])
             events.append(event_of(message_id, record, check.decision, digest, outcome))
-    if (code := code_decision(text, policy, look)) is not None:
-        record = recorded("code", code, policy.version, len(text))
+    if (judged := judged_code(text, policy, look)) is not None:
+        code, record = judged
         records.insert(0, record)  # the final verdict stays the last word
         events.append(event_of(message_id, record, code, store.digest(text), "shown"))
     return records, events
@@ -118,19 +126,36 @@ def reply_decision(
 ) -> Decision:
     """What the policy says of a reply so far: of the text, and of the code in it. Blocks."""
     decision = policy.decide(guard.judge(prompt, reply), "reply")
-    code = None if decision.blocks else code_decision(reply, policy, look)
-    return code if code is not None and code.blocks else decision
+    code = None if decision.blocks else judged_code(reply, policy, look)
+    return code[0] if code is not None and code[0].blocks else decision
 
 
-def code_decision(text: str, policy: Policy, look: Look | None = None) -> Decision | None:
-    """What the policy says of the code in a reply; None where there is none.
+def judged_code(
+    text: str, policy: Policy, look: Look | None = None
+) -> tuple[Decision, VerdictRecord] | None:
+    """What the policy says of the code in a reply, and what is kept of it; None without code.
 
     A checker that fails leaves the code *not checked*, which is shown as such: it is a second look
-    at the user's own machine, and the guard has judged the text itself.
+    at the user's own machine, and the guard has judged the text itself. Blocks.
     """
+    reports: Sequence[BlockReport] = ()
     try:
-        verdict = judge_code(text, look)
+        judged = judge_code(text, look)
     except Exception as error:
         log.warning("the code check failed: %s", type(error).__name__)
-        return Decision("log", failed=f"The code check stopped with {type(error).__name__}.")
-    return None if verdict is None else policy.decide(verdict, "reply")
+        why = f"The code check stopped with {type(error).__name__}."
+        decision = Decision("log", failed=why, verdict=Verdict.failure(why, guard=NAME))
+    else:
+        if judged is None:
+            return None
+        verdict, reports = judged
+        decision = policy.decide(verdict, "reply")
+    record = recorded("code", decision, policy.version, len(text))
+    return decision, replace(record, blocks=tuple(block_record(one) for one in reports))
+
+
+def block_record(report: BlockReport) -> BlockRecord:
+    """What is kept of the look at a block of code."""
+    found = report.findings
+    findings = tuple(CodeFinding(f.rule, f.cwe, f.severity, f.line, f.what) for f in found)
+    return BlockRecord(report.block.digest, report.state, report.reason, findings)

@@ -5,7 +5,8 @@ harmless prompts must be answered, harmful ones must be blocked before the model
 of it is kept.
 
 `--probes FILE_OR_FOLDER [--limit N]` asks the texts of published sets instead and reports how many
-attacks had success and how many harmless texts were refused (`app/trial.py`).
+attacks had success and how many harmless texts were refused (`app/trial.py`). `--compare OTHER`
+sets another policy or guard beside the one that holds, `--html FILE` writes the report as a page.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 
+from app import trial_report
 from app.explain import explain
 from app.job import JobView
 from app.parts import PartView
@@ -26,8 +28,10 @@ from app.requests import Send
 from app.services import Services
 from app.settings import Settings
 from app.strings import Strings
-from app.trial import spread, summary, try_all
+from app.trial import Trial, spread, try_all
+from safety.base import Guard, GuardError
 from safety.datasets import read_folder
+from safety.policy import PRESETS, Policy
 from safety.probes import Probe, ProbesInvalid, known_probes
 from storage.records import OWNER_ID
 
@@ -56,26 +60,52 @@ class Outcome:
         return self.status in ("done", "cut") and self.num_chars > 0
 
 
-def measure(settings: Settings, place: Path, limit: int) -> int:
-    """Print the figures of guard and model over the texts in `place` as one JSON object.
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What `--probes` asks for. `compare`: a policy by name, or a guard by folder or address."""
+
+    place: Path
+    limit: int = 200
+    compare: str = ""
+    html: Path | None = None
+
+
+def measure(settings: Settings, asked: Published) -> int:
+    """Print the figures of guard and model over published texts as one JSON object.
 
     Returns 0, or 1 with one sentence on stderr.
     """
     try:
-        probes = [probe for probe in read_folder(place) if not probe.is_reply]
+        found = [probe for probe in read_folder(asked.place) if not probe.is_reply]
     except ProbesInvalid as error:
         print(error, file=sys.stderr)
         return 1
+    probes = spread(found, asked.limit)
 
     def tried(services: Services) -> int:
-        engine, guard = services.engine.wait(Event()), services.guard.wait(Event())
-        policy = services.policy(OWNER_ID)
-        found = summary(try_all(spread(probes, limit), engine, guard, policy))
-        named = {"model": engine.info().model, "guard": guard.name, "policy": policy.name}
-        print(json.dumps({**named, **found}, ensure_ascii=False))
+        engine = services.engine.wait(Event())
+        model = engine.info().model
+        trials = [
+            Trial(guard.name, policy.name, try_all(probes, engine, guard, policy))
+            for guard, policy in _judges(services, asked.compare)
+        ]
+        if asked.html is not None:
+            asked.html.write_text(trial_report.as_html(model, trials), encoding="utf-8")
+        print(json.dumps(trial_report.as_json(model, trials), ensure_ascii=False))
         return 0
 
     return _with_services(settings, tried)
+
+
+def _judges(services: Services, compare: str) -> list[tuple[Guard, Policy]]:
+    """The guard and the policy that hold, and what is to stand beside them. Raises `GuardError`."""
+    guard, policy = services.guard.wait(Event()), services.policy(OWNER_ID)
+    if not compare:
+        return [(guard, policy)]
+    for name, other in PRESETS.items():
+        if name == compare:
+            return [(guard, policy), (guard, other)]
+    return [(guard, policy), (services.guarding.load_other(compare), policy)]
 
 
 def selftest(settings: Settings, probes: Sequence[Probe] | None = None) -> int:
@@ -113,6 +143,9 @@ def _with_services(settings: Settings, work: Callable[[Services], int]) -> int:
                 print(f"{failed.name}: {why.title}. {why.detail} {why.action}", file=sys.stderr)
                 return 1
             return work(services)
+        except GuardError as error:
+            print(error, file=sys.stderr)
+            return 1
         finally:
             services.close()
 

@@ -1,8 +1,10 @@
-"""What being judged costs: `python -m benchmarks.safety [--model M] [--runs N] [--json]`.
+"""What being judged costs: `python -m benchmarks.safety [--runs N] [--json]`.
 
 - `check`: milliseconds of one judgement by the guard, of prompts and of growing answers.
 - `guarded`: the same prompts with the guard and with one that lets everything pass at once, by
   turns: time to the first emitted token, tokens per second, how long text waits for its release.
+- `shape`: the rate of a told reply at the shape of a public Llama, judged by the gate, and not
+  judged at all (`benchmarks/side_jobs.py`); `--shape ""` leaves it out.
 - `tokens`: what a generative guard reads for one answer, its cache kept and cropped, and read anew.
 
 Medians; the two sides of each ratio by turns, so that a noisy machine hits both.
@@ -16,9 +18,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.first_token import PROMPTS, finish, start
 from benchmarks.served import served, tell
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from engine.reading import ReadingModel
 
 ANSWER_TOKENS, EVERY = 1024, 32
+SHAPE_TOKENS = 160  # of a reply at the shape of a public Llama
 
 
 class Silent:
@@ -44,23 +49,75 @@ class Silent:
 
 
 def main() -> int:
-    """Run all three and print a table, or JSON."""
+    """Run all and print the rows of docs/benchmarks.md, or JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.safety", description=__doc__)
     parser.add_argument("--model", default="built-in")
+    parser.add_argument("--shape", default="llama-3.2-1b", help="int8, random weights")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     with served("--model", args.model) as (services, _site):
         guard = services.guard.wait(Event())
-        model = services.engine.wait(Event()).info().model
-        found = {
+        found: dict[str, Any] = {
+            "model": services.engine.wait(Event()).info().model,
+            "bundled": args.model == "built-in",
             "guard": guard.name,
             "check": check(guard, args.runs),
             "guarded": guarded(services, guard, args.runs),
             "tokens": tokens_read(),
         }
-    tell(model, found, as_json=args.json)
+    if args.shape:  # after the server has ended, so that nothing else computes
+        found["shape"] = {"name": args.shape, **at_shape(args.shape, min(args.runs, 5))}
+    if args.json:
+        tell(found["model"], found, as_json=True)
+        return 0
+    command = f"python -m benchmarks.safety {' '.join(sys.argv[1:])}".strip()
+    for what, figure, goal in rows(found):
+        print(f"| {what} | {figure} | {goal} | `{command}` | {date.today().isoformat()} |")
     return 0
+
+
+def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What was measured, as lines of a table: what, figure, goal."""
+    check, chat, tokens = found["check"], found["guarded"], found["tokens"]
+    yield (
+        "one check by the built-in guard: a prompt / a growing reply",
+        f"{check['prompt_ms']:.1f} / {check['reply_ms']:.1f} ms",
+        "≤ 15 ms",
+    )
+    yield "what the prompt's check adds to the first token", f"{chat['added_ms']:.0f} ms", "≤ 50 ms"
+    rates = f"{chat['tokens_per_second']:,.0f} : {chat['unguarded_tokens_per_second']:,.0f}"
+    goal = "≥ 0.75" if found["bundled"] else "≥ 0.95"
+    yield (
+        f"tokens/s guarded, against unguarded, {found['model']}",
+        f"{rates} ({chat['ratio']:.2f})",
+        goal,
+    )
+    if shape := found.get("shape"):
+        rates = f"{shape['guarded']:.1f} : {shape['unguarded']:.1f}"
+        ratio = shape["guarded against unguarded"]
+        yield f"the same at the {shape['name']} shape, int8", f"{rates} ({ratio:.2f})", "≥ 0.95"
+    held = chat["emitted_to_released_ms"]
+    yield "text from the engine to its release by the gate", f"{held:.1f} ms", ""
+    kept, anew = tokens["kept"], tokens["anew"]
+    yield (
+        f"tokens a generative guard reads for an answer of {tokens['answer_tokens']:,}, cache kept "
+        "/ read anew",
+        f"{kept:,} ({tokens['kept_per_answer_token']:.1f} ×) / {anew:,}",
+        "≤ 6 ×",
+    )
+
+
+def at_shape(shape: str, rounds: int) -> dict[str, float]:
+    """Tokens per second with the gate and without, of random int8 weights at a public shape."""
+    from benchmarks.engine_rows import Bench, load
+    from benchmarks.side_jobs import Written, measure
+    from engine.device import choose_threads
+
+    bench = Bench(load(shape, "int8"), choose_threads())
+    found = measure(Written(bench, SHAPE_TOKENS), rounds, ("unguarded", "guarded"))
+    bench.scheduler.close()
+    return {name: round(value, 3) for name, value in found.items()}
 
 
 def check(guard: Guard, runs: int) -> dict[str, float]:

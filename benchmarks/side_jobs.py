@@ -1,82 +1,108 @@
 """What a guard costs the chat that it judges: `python -m benchmarks.side_jobs`.
 
-A reply is written at the shape of a public Llama while the built-in guard judges all of it after
-every 32 tokens: not at all, as side jobs of the loop that writes, and on a thread of its own with
-a team of threads of its own. The reply is told, so that the guard reads text. Rates in turn.
+A reply is written at the shape of a public Llama, and judged meanwhile. The reply is told, so that
+the guard reads text although the weights are random. Rates in turn:
+
+- `unguarded`: nobody judges;
+- `guarded`: the gate and the built-in guard, as in every turn;
+- `side jobs`: the guard's encoder reads the reply after every 32 tokens, on the loop that writes;
+- `two teams`: the same on a thread of its own, with a team of threads of its own.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Thread
 
 from benchmarks.engine_rows import Bench, arguments, load
 from benchmarks.speculation import TOKENIZER, tasks
+from engine.detokenize import Detokenizer
 from engine.tokenizer import load_tokenizer
 from safety.base import Guard
 from safety.built_in import load_parts
+from safety.gate import Gate
 from safety.panel import Panel
+from safety.policy import DEFAULT_POLICY, Decision
 
 EVERY = 32  # tokens
+WAYS = ("unguarded", "guarded", "side jobs", "two teams")
+Watch = Callable[[str, int], None]  # new text, and of how many tokens it is
 
 
 class Written:
-    """A reply of `num_new` tokens at a time, and the guards that may judge it."""
+    """A reply of `num_new` tokens, and those who may read along."""
 
     def __init__(self, bench: Bench, num_new: int) -> None:
         self._bench = bench
         self._prompt, self._reply = tasks(num_new)["open chat"]
         self._tokenizer = load_tokenizer(TOKENIZER)
         self._question = self._tokenizer.decode(self._prompt)
-        self.aside = Panel(load_parts(run=bench.scheduler.aside))
-        self.apart = Panel(load_parts())
+        self._aside = Panel(load_parts(run=bench.scheduler.aside))
+        self._apart = Panel(load_parts())
 
-    def rate(self, guard: Guard | None, begin: Callable[[Callable[[], None]], None]) -> float:
-        """Tokens per second of one reply; `begin` starts each judgement."""
-        stream = self._bench.ask(self._prompt, len(self._reply), reply=self._reply)
-        seen: list[int] = []
+    def rate(self, way: str) -> float:
+        """Tokens per second of one reply."""
+        watch, text = self._watch(way), Detokenizer(self._tokenizer)
+        stream = self._bench.ask(self._prompt, len(self._reply), scope="owner", reply=self._reply)
         for chunk in stream:
-            seen += chunk.ids
-            if guard is not None and chunk.ids and len(seen) % EVERY == 0:
-                text = self._tokenizer.decode(seen)
-                begin(lambda text=text: self._judge(guard, text))  # type: ignore[misc]
-        statistics = chunk.statistics
-        assert statistics is not None
-        return statistics.tokens_per_second
+            if chunk.ids:
+                watch("".join(map(text.push, chunk.ids)), len(chunk.ids))
+        assert chunk.statistics is not None
+        return chunk.statistics.tokens_per_second
 
-    def _judge(self, guard: Guard, text: str) -> None:
-        if failed := guard.judge(self._question, text).failed:
-            raise SystemExit(f"The guard failed: {failed}")
+    def _watch(self, way: str) -> Watch:
+        match way:
+            case "guarded":
+                return self._gated()
+            case "side jobs":
+                return self._reading(self._aside)
+            case "two teams":
+                return self._reading(self._apart)
+        return lambda text, num_tokens: None
+
+    def _gated(self) -> Watch:
+        def judge(reply: str) -> Decision:
+            return DEFAULT_POLICY.decide(self._aside.judge(self._question, reply), "reply")
+
+        gate = Gate(judge)
+
+        def watch(text: str, num_tokens: int) -> None:
+            gate.push(text, num_tokens)
+            if gate.closed:
+                raise SystemExit("The guard ended the reply, so this measures nothing.")
+
+        return watch
+
+    def _reading(self, guard: Guard) -> Watch:
+        """Nobody waits for a verdict: a text is judged as a prompt, which the encoder reads."""
+        seen, num_seen = "", 0
+
+        def judge(text: str) -> None:
+            if failed := guard.judge(text).failed:
+                raise SystemExit(f"The guard failed: {failed}")
+
+        def watch(text: str, num_tokens: int) -> None:
+            nonlocal seen, num_seen
+            seen, num_seen = seen + text, num_seen + num_tokens
+            if num_seen % EVERY < num_tokens:
+                Thread(target=judge, args=(seen,), daemon=True).start()
+
+        return watch
 
 
-def at_once(job: Callable[[], None]) -> None:
-    """As the gate does: the reader waits for the verdict, the writer does not."""
-    job()
-
-
-def beside(job: Callable[[], None]) -> None:
-    """On a thread that nobody waits for."""
-    Thread(target=job, daemon=True).start()
-
-
-def measure(written: Written, rounds: int) -> dict[str, float]:
-    """Median rates of the three ways, and the ratios to the first."""
-    rates: dict[str, list[float]] = {"unguarded": [], "side jobs": [], "two teams": []}
-    for counted in [False, *[True] * rounds]:
-        found = (
-            written.rate(None, at_once),
-            written.rate(written.aside, at_once),
-            written.rate(written.apart, beside),
-        )
-        for name, rate in zip(rates, found, strict=True):
-            if counted:
-                rates[name].append(rate)
-    result = {name: statistics.median(values) for name, values in rates.items()}
-    for name in ("side jobs", "two teams"):
-        result[f"{name} against unguarded"] = result[name] / result["unguarded"]
-    return result
+def measure(written: Written, rounds: int, ways: Sequence[str] = WAYS) -> dict[str, float]:
+    """Median rates of the ways by turns, and the ratios to the first. One more round warms up."""
+    rates: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(rounds + 1):
+        for way in ways:
+            rate = written.rate(way)
+            if number:
+                rates[way].append(rate)
+    result = {way: statistics.median(values) for way, values in rates.items()}
+    first, *others = ways
+    return result | {f"{way} against {first}": result[way] / result[first] for way in others}
 
 
 def main() -> None:

@@ -96,7 +96,7 @@ def _benchmark(guard: Guard, args: argparse.Namespace) -> None:
 def _install_code_shield(folders: Sequence[Path]) -> int:
     if len(folders) != 1:
         print(
-            "Name one folder, which is emptied: python -m safety code-shield FOLDER",
+            "Name one new folder: python -m safety code-shield FOLDER",
             file=sys.stderr,
         )
         return 2

@@ -26,6 +26,7 @@ from safety.sequence_guard import Labels, SequenceGuard
 from safety.together import Run, at_once
 
 BUILT_IN = "built-in"
+LABELS_FILE = "corral-labels.json"  # what the labels of a classifier mean, where names do not say
 _JUDGES_SECONDS = 60.0  # a large guard on a processor that is busy with an answer
 
 # Labels of published classifiers (model cards of Prompt Guard, Granite Guardian HAP, toxic-bert).
@@ -79,7 +80,8 @@ def _open(
     config = _config(folder)
     architecture = str((config.get("architectures") or [""])[0])
     if architecture.endswith("ForSequenceClassification"):
-        return SequenceGuard.load(folder, labels_of(config), name=folder.name, run=run)
+        labels = labels_in(folder, config)
+        return SequenceGuard.load(folder, labels, name=folder.name, run=run)
     version = str(config.get("_name_or_path") or folder.name)
     if str(config.get("model_type", "")).startswith("qwen3"):
         return QwenGuard(read(folder), name=folder.name, version=version)
@@ -105,6 +107,23 @@ def is_guard(folder: Path) -> bool:
     )
 
 
+def labels_in(folder: Path, config: Mapping[str, Any]) -> Labels:
+    """What a classifier's labels mean: by the owner's map beside it, else by their names.
+
+    The map is `{"safe": [LABEL, ...], "categories": {LABEL: CATEGORY, ...}, "several": false}`.
+    Raises `GuardBroken`.
+    """
+    path = folder / LABELS_FILE
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        categories = {str(label): str(key) for label, key in given.get("categories", {}).items()}
+        return Labels(frozenset(given.get("safe", ())), categories, given.get("several") is True)
+    except FileNotFoundError:
+        return labels_of(config)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise GuardBroken(f"{path} cannot be read: it should be an object of JSON.") from error
+
+
 def labels_of(config: Mapping[str, Any]) -> Labels:
     """What a classifier's labels mean, by their names; two nameless ones are (safe, unsafe).
 
@@ -117,7 +136,9 @@ def labels_of(config: Mapping[str, Any]) -> Labels:
     safe = frozenset(name for name in labels.values() if name.lower() in _SAFE_LABELS)
     if not safe and not several:
         raise GuardBroken(
-            f"The labels {', '.join(labels.values())} do not say which one means harmless."
+            f"The labels {', '.join(labels.values())} do not say which one means harmless. Write "
+            f"{LABELS_FILE} beside the model: "
+            '{"safe": ["a label"], "categories": {"another": "hate"}}.'
         )
     categories = {
         name: _LABEL_CATEGORIES[name.lower()]

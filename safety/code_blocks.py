@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ class CodeBlock:
     code: str
     first_line: int
     closed: bool  # False while the block still grows
+
+    @property
+    def digest(self) -> str:
+        """Language and code as 16 hexadecimal digits: by them a block is known again."""
+        text = f"{self.language}\n{self.code}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def code_blocks(text: str) -> Iterator[CodeBlock]:

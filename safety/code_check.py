@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from safety.base import GuardBroken, Verdict
+from safety.base import Verdict
 from safety.code_blocks import CodeBlock, code_blocks
 from safety.code_rules import PATTERNS, Finding, check_lines
 from safety.python_check import check_python
@@ -24,8 +24,8 @@ State = Literal["checked", "flagged", "not checked"]
 Look = Callable[[CodeBlock], Sequence[Finding] | None]
 """A second look at a block: findings, or None where it has nothing to say. Raises `NotChecked`."""
 
+NAME, VERSION = "code-check", "1"
 _CERTAINTY: Mapping[str, float] = {"low": 0.4, "medium": 0.7, "high": 0.95}
-_KNOWN_BAD = "```python\nimport os\nos.system('rm ' + name)\n```\n```c\ngets(line);\n```"
 _MAX_CODE = 200_000  # characters of a block
 _MAX_DROPPED = 30  # lines at the end of a growing block that need not parse
 
@@ -50,11 +50,8 @@ def check_code(text: str, look: Look | None = None) -> list[BlockReport]:
     `look` is asked about blocks that are complete; it may take a second for each.
     """
     reports = [_check_block(block) for block in code_blocks(text)]
-    return reports if look is None else looked_again(reports, look)
-
-
-def looked_again(reports: Sequence[BlockReport], look: Look) -> list[BlockReport]:
-    """The reports, with what `look` says of the blocks that are complete."""
+    if look is None:
+        return reports
     return [_looked_again(one, look) if one.block.closed else one for one in reports]
 
 
@@ -105,16 +102,16 @@ def _complete(code: str) -> str:
     return code
 
 
-def judge_code(text: str, look: Look | None = None) -> Verdict | None:
-    """The verdict on the fenced code of a reply; None where there is none."""
+def judge_code(text: str, look: Look | None = None) -> tuple[Verdict, Sequence[BlockReport]] | None:
+    """The verdict on the fenced code of a reply, with its reports; None where there is none."""
     started = time.perf_counter()
     if not (reports := check_code(text, look)):
         return None
     certainty = max((_CERTAINTY[f.severity] for r in reports for f in r.findings), default=0.0)
     scores = {"insecure_code": certainty} if certainty else {}
     seconds = time.perf_counter() - started
-    name = CodeGuard.name if look is None else f"{CodeGuard.name}+code-shield"
-    return Verdict(0.0, scores, name, CodeGuard.version, seconds)
+    name = NAME if look is None else f"{NAME}+code-shield"
+    return Verdict(0.0, scores, name, VERSION, seconds), reports
 
 
 def _without_prompts(code: str) -> str:
@@ -124,19 +121,3 @@ def _without_prompts(code: str) -> str:
     return "\n".join(
         line[4:] if line.startswith((">>> ", "... ")) else f"# {line}" for line in code.split("\n")
     )
-
-
-class CodeGuard:
-    """The code check as a guard: it gives the category `insecure_code`, and no P(unsafe)."""
-
-    name = "code-check"
-    version = "1"
-
-    def __init__(self) -> None:
-        if not all(report.findings for report in check_code(_KNOWN_BAD)):
-            raise GuardBroken("The code check does not see a plain weakness, so it is not used.")
-
-    def judge(self, prompt: str, reply: str | None = None) -> Verdict:
-        """Judge the blocks of a reply; a prompt is the user's own code and passes."""
-        verdict = judge_code(reply) if reply is not None else None
-        return verdict or Verdict(0.0, {}, self.name, self.version)

@@ -79,13 +79,6 @@ class CodeShield:
             raise known
         return known
 
-    def known(self, block: CodeBlock) -> tuple[Finding, ...] | None:
-        """What `check` said of `block`, if it was asked lately. Does not block."""
-        known = self._known.get((block.language, block.code))
-        if isinstance(known, NotChecked):
-            raise known
-        return known
-
     def start(self) -> None:
         """Start and try it. Blocks for seconds. Raises `GuardMissing` or `GuardBroken`."""
         with self._lock:

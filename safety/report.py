@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page: tables, and plots drawn as SVG. It loads nothing from anywhere.
+"""A benchmark as one HTML page, with tables and plots, or as JSON. It loads nothing from anywhere.
 
 Several runs (guards or policies) stand side by side, in the order given.
 """
@@ -6,23 +6,22 @@ Several runs (guards or policies) stand side by side, in the order given.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from safety.benchmark import Figures, Judged, figures, grouped
+from safety.plots import STYLE, Curve, Point, curves, swatch
 
-COLOURS = ("#2f6f8f", "#b5652b", "#5f7a3a", "#7a4f8f")
-_SIDE = 320  # of a plot, in pixels
-_STYLE = (
+_STYLE = STYLE + (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:32px auto;padding:0 20px;"
     "color:#2b2924;background:#fbfaf6}table{border-collapse:collapse;width:100%;margin:12px 0}"
     "th,td{text-align:left;padding:5px 10px;border-bottom:1px solid #ddd6c6;"
-    "font-variant-numeric:tabular-nums}figure{display:inline-block;margin:12px 24px 12px 0}"
-    "figcaption{font-size:13px;color:#6d675b}"
+    "font-variant-numeric:tabular-nums}div{overflow-x:auto}"
 )
-
-
-_Curve = Callable[[Sequence[Judged]], list[tuple[float, float]]]
+CAPTIONS = (
+    "Precision over recall; the dot is where the policy stands",
+    "Caught over false alarms; the dot is where the policy stands",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,72 +54,76 @@ def as_json(runs: Sequence[Run]) -> dict[str, object]:
 
 def as_html(runs: Sequence[Run]) -> str:
     """The page."""
-    head = "".join(
-        f"<p><b style='color:{COLOURS[i % len(COLOURS)]}'>{_title(run)}</b></p>"
-        for i, run in enumerate(runs)
-    )
+    names = [f"{run.name} {run.version}, policy {run.policy}" for run in runs]
+    return page("Guard benchmark", legend(names) + plots(runs) + _table(runs))
+
+
+def page(title: str, body: str) -> str:
+    """A whole page around `body`, which is HTML."""
     return (
-        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Guard benchmark</title>"
-        f"<style>{_STYLE}</style><h1>Guard benchmark</h1>{head}{plots(runs)}{_table(runs)}</html>\n"
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' "
+        f"content='width=device-width'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>{html.escape(title)}</h1>{body}</html>\n"
     )
 
 
-CAPTIONS = ("Precision over recall, from 0 to 1", "Caught over false alarms, from 0 to 1")
+def legend(names: Sequence[str]) -> str:
+    """A line for each run: how it is drawn, and what it is."""
+    return "".join(f"<p>{swatch(at)} {html.escape(name)}</p>" for at, name in enumerate(names))
 
 
 def plots(runs: Sequence[Run], captions: tuple[str, str] = CAPTIONS) -> str:
     """Two curves of each run, as SVG in figures."""
-    curves = (_precision_recall, _caught_over_alarms)
-    return "".join(
-        _plot(html.escape(caption), runs, curve)
-        for caption, curve in zip(captions, curves, strict=True)
-    )
+    both = ([_precision_recall(run.judged) for run in runs], [_caught(run.judged) for run in runs])
+    return "".join(curves(caption, lines) for caption, lines in zip(captions, both, strict=True))
 
 
-def _title(run: Run) -> str:
-    return html.escape(f"{run.name} {run.version}, policy {run.policy}")
-
-
-def _table(runs: Sequence[Run]) -> str:
-    groups: dict[str, list[Figures | None]] = {"all": [figures(run.judged) for run in runs]}
+def by_group(runs: Sequence[Run]) -> dict[str, list[Figures | None]]:
+    """The figures of each group, a run beside the other; "" is all texts together."""
+    groups: dict[str, list[Figures | None]] = {"": [figures(run.judged) for run in runs]}
     each: list[Mapping[str, list[Judged]]] = [grouped(run.judged) for run in runs]
     for name in dict.fromkeys(name for found in each for name in found):
         groups[name] = [figures(found[name]) if name in found else None for found in each]
+    return groups
+
+
+def table(heads: Sequence[str], groups: Mapping[str, Sequence[Sequence[str] | None]]) -> str:
+    """A table with a line for each run of each group; a run that lacks a group has no line."""
     rows = []
-    for name, cells in groups.items():
-        for index, one in enumerate(cells):
-            if one is None:
+    for name, lines in groups.items():
+        told = html.escape(name or "all")
+        for at, cells in enumerate(lines):
+            if cells is None:
                 continue
-            label = html.escape(name) if index == 0 else ""
-            colour = COLOURS[index % len(COLOURS)]
-            values = (
-                one.num_safe, _percent(one.false_alarms), one.num_unsafe, _percent(one.caught),
-                _percent(one.attack_success), _number(one.auroc), _number(one.average_precision),
-                one.num_failed, f"{one.median_milliseconds:.1f}", f"{one.p95_milliseconds:.1f}",
-            )  # fmt: skip
-            shown = "".join(f"<td>{value}</td>" for value in values)
-            rows.append(f"<tr style='color:{colour}'><th scope='row'>{label}</th>{shown}</tr>")
+            shown = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            mark = f"{swatch(at)} " if len(lines) > 1 else ""
+            rows.append(f"<tr><th scope='row'>{mark}{told}</th>{shown}</tr>")
+    head = "".join(f"<th scope='col'>{html.escape(name)}</th>" for name in heads)
+    return f"<div><table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+
+
+def percent(share: float | None) -> str:
+    """A share as people read it; "" for none."""
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _table(runs: Sequence[Run]) -> str:
     heads = (
         "group", "safe", "false alarms", "unsafe", "caught", "attacks passed", "AUROC", "AUPRC",
         "failed", "ms", "ms, 95 %",
     )  # fmt: skip
-    head = "".join(f"<th scope='col'>{name}</th>" for name in heads)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-
-
-def _plot(title: str, runs: Sequence[Run], curve: _Curve) -> str:
-    lines = []
-    for index, run in enumerate(runs):
-        points = curve(run.judged)
-        path = " ".join(f"{x * _SIDE:.1f},{(1 - y) * _SIDE:.1f}" for x, y in points)
-        colour = COLOURS[index % len(COLOURS)]
-        lines.append(f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2'/>")
-    frame = f"<rect width='{_SIDE}' height='{_SIDE}' fill='none' stroke='#ccc5b5'/>"
-    return (
-        f"<figure><svg width='{_SIDE + 4}' height='{_SIDE + 4}' viewBox='-2 -2 {_SIDE + 4} "
-        f"{_SIDE + 4}' role='img' aria-label='{title}'>{frame}{''.join(lines)}</svg>"
-        f"<figcaption>{title}</figcaption></figure>"
+    found = by_group(runs)
+    return table(
+        heads, {name: [_cells(one) if one else None for one in row] for name, row in found.items()}
     )
+
+
+def _cells(one: Figures) -> tuple[str, ...]:
+    return (
+        str(one.num_safe), percent(one.false_alarms), str(one.num_unsafe), percent(one.caught),
+        percent(one.attack_success), _number(one.auroc), _number(one.average_precision),
+        str(one.num_failed), f"{one.median_milliseconds:.1f}", f"{one.p95_milliseconds:.1f}",
+    )  # fmt: skip
 
 
 def _sorted(judged: Sequence[Judged]) -> list[tuple[float, int, int]]:
@@ -135,20 +138,29 @@ def _sorted(judged: Sequence[Judged]) -> list[tuple[float, int, int]]:
     return steps
 
 
-def _precision_recall(judged: Sequence[Judged]) -> list[tuple[float, float]]:
+def _precision_recall(judged: Sequence[Judged]) -> Curve:
     total = sum(one.probe.unsafe for one in judged) or 1
-    return [(hits / total, hits / (hits + alarms)) for _, hits, alarms in _sorted(judged)]
+    points = [(hits / total, hits / (hits + alarms)) for _, hits, alarms in _sorted(judged)]
+    hits, alarms = _blocked(judged)
+    stands = (hits / total, hits / (hits + alarms)) if hits + alarms else None
+    return Curve(points, stands)
 
 
-def _caught_over_alarms(judged: Sequence[Judged]) -> list[tuple[float, float]]:
+def _caught(judged: Sequence[Judged]) -> Curve:
     unsafe = sum(one.probe.unsafe for one in judged) or 1
     safe = sum(not one.probe.unsafe for one in judged) or 1
-    steps = _sorted(judged)
-    return [(0.0, 0.0), *((alarms / safe, hits / unsafe) for _, hits, alarms in steps)]
+
+    def place(hits: int, alarms: int) -> Point:
+        return alarms / safe, hits / unsafe
+
+    points = [(0.0, 0.0), *(place(hits, alarms) for _, hits, alarms in _sorted(judged))]
+    return Curve(points, place(*_blocked(judged)))
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
+def _blocked(judged: Sequence[Judged]) -> tuple[int, int]:
+    """How many unsafe and how many safe texts the policy stops."""
+    stopped = [one.probe.unsafe for one in judged if one.blocked]
+    return sum(stopped), len(stopped) - sum(stopped)
 
 
 def _number(value: float | None) -> str:

@@ -8,8 +8,8 @@ that lets it pass is entered as not checked, so that it is marked as such wherev
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, fields, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from storage import conversations, evidence, export, opinions, search, tree
 from storage.clock import now
@@ -196,13 +196,19 @@ def _degree(value: object) -> int | None:
 def _records(kind: type[Any], rows: object) -> Iterable[Any]:
     """Records of `kind` from a document; one that lacks a field or has a wrong one is left out."""
     hints = get_type_hints(kind)
-    for row in rows if isinstance(rows, list) else ():
+    for row in rows if isinstance(rows, list | tuple) else ():
         if not isinstance(row, dict):
             continue
         values = {name: row[name] for name in hints if name in row}
         needed = {f.name for f in fields(kind) if f.default is f.default_factory is MISSING}
         if needed <= set(values) and all(_fits(hints[n], v) for n, v in values.items()):
-            yield kind(**values)
+            yield kind(**{name: _made(hints[name], value) for name, value in values.items()})
+
+
+def _made(hint: Any, value: object) -> object:
+    """A value of a document as a field has it: a list of objects becomes records."""
+    inner: Any = (*get_args(hint), None)[0]
+    return tuple(_records(cast("type[Any]", inner), value)) if is_dataclass(inner) else value
 
 
 def _fits(hint: Any, value: object) -> bool:
@@ -218,6 +224,8 @@ def _fits(hint: Any, value: object) -> bool:
     if origin is not None and isinstance(origin, type) and issubclass(origin, Mapping):
         return isinstance(value, dict)
     if origin is not None and isinstance(origin, type) and issubclass(origin, Sequence):
+        if is_dataclass(choices[0]):
+            return isinstance(value, list | tuple)
         return isinstance(value, list | tuple) and all(
             type(n) is int and 0 <= n < 2**32 for n in value
         )

@@ -9,11 +9,12 @@ import zlib
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from storage.clock import now
 from storage.connection import Database
-from storage.records import Generation, NotFound, VerdictRecord
+from storage.records import BlockRecord, CodeFinding, Generation, NotFound, VerdictRecord
 from storage.text import well_formed
 
 _VERDICT_COLUMNS = (
@@ -30,6 +31,7 @@ _VERDICT_COLUMNS = (
     "upto_char",
     "seconds",
     "at",
+    "blocks",
 )
 _GENERATION_COLUMNS = (
     "device",
@@ -62,6 +64,7 @@ def add_verdict(db: Database, message_id: int, verdict: VerdictRecord) -> None:
     values[_VERDICT_COLUMNS.index("scores")] = _json(verdict.scores)
     values[_VERDICT_COLUMNS.index("reason")] = well_formed(verdict.reason)
     values[_VERDICT_COLUMNS.index("at")] = verdict.at or now()
+    values[_VERDICT_COLUMNS.index("blocks")] = _blocks_json(verdict.blocks)
     _insert(db, "verdict", message_id, _VERDICT_COLUMNS, values)
 
 
@@ -94,7 +97,8 @@ def verdicts(db: Database, ids: Iterable[int]) -> dict[int, list[VerdictRecord]]
         (json.dumps(list(ids)),),
     ):
         fields = dict(zip(_VERDICT_COLUMNS, values, strict=True))
-        found[message_id].append(VerdictRecord(**{**fields, "scores": mapping(fields["scores"])}))
+        fields |= {"scores": mapping(fields["scores"]), "blocks": _blocks(fields["blocks"])}
+        found[message_id].append(VerdictRecord(**fields))
     return found
 
 
@@ -192,6 +196,24 @@ def mapping(text: str) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _blocks_json(blocks: Sequence[BlockRecord]) -> str:
+    """As JSON; "" for none, which most judgements have."""
+    if not blocks:
+        return ""
+    return well_formed(json.dumps([asdict(one) for one in blocks], ensure_ascii=False))
+
+
+def _blocks(text: str) -> tuple[BlockRecord, ...]:
+    """What `_blocks_json` wrote; of a damaged one nothing."""
+    try:
+        return tuple(
+            BlockRecord(**{**one, "findings": tuple(CodeFinding(**f) for f in one["findings"])})
+            for one in json.loads(text or "[]")
+        )
+    except (ValueError, TypeError, KeyError):
+        return ()
 
 
 def _json(values: Mapping[str, object]) -> str:

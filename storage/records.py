@@ -28,6 +28,7 @@ Shelf = Literal["open", "archive", "trash"]  # where a conversation is listed
 SavedKind = Literal["prompt", "persona", "sampling"]
 Action = Literal["allow", "log", "warn", "block", "unchecked"]
 Outcome = Literal["shown", "withheld", "overridden", "appealed"]
+BlockState = Literal["checked", "flagged", "not checked"]
 
 
 class StorageError(Exception):
@@ -95,8 +96,36 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class CodeFinding:
+    """A weakness in a block of code. `line` counts within the block, from 1; `cwe` 0: no number."""
+
+    rule: str
+    cwe: int
+    severity: str
+    line: int
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """What the code checks said of one fenced block of a reply.
+
+    `digest` tells which block it was (`safety.code_blocks.CodeBlock.digest`). `reason`: why it, or
+    a part of the look at it, was not checked.
+    """
+
+    digest: str
+    state: BlockState
+    reason: str = ""
+    findings: Sequence[CodeFinding] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VerdictRecord:
-    """One judgement as it is kept: scores and what was done, never the text."""
+    """One judgement as it is kept: scores and what was done, never the text.
+
+    `blocks`: of a judgement on code, the blocks of the reply in order.
+    """
 
     stage: Stage
     guard: str
@@ -111,6 +140,7 @@ class VerdictRecord:
     upto_char: int = 0
     seconds: float = 0.0
     at: int = 0
+    blocks: Sequence[BlockRecord] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ _TABLES: dict[str, tuple[Test, ...]] = {
     "verdict": (
         *(_none, _integer, _word(*_STAGES), _text, _text),
         *(_word(*_ACTIONS), _number, _text, _number, _text),
-        *(_text, _text, _integer, _number, _integer),
+        *(_text, _text, _integer, _number, _integer, _text),
     ),
     "safety_event": (
         *(_none, _integer, _integer, _integer, _word(*_STAGES), _text, _text, _text),

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Event, Lock
 from typing import Literal
 
-from app.judging import reply_decision
+from app.judging import judged_code, reply_decision
 from engine.base import Chunk, Engine, Prompt, Sampling, TokenLogprob
 from safety.base import Guard
 from safety.code_check import Look
 from safety.gate import Gate, Mode, Release
 from safety.policy import Decision, Policy
+from storage.records import Stage, VerdictRecord
 
 Finish = Literal["", "stop", "length", "content_filter"]
 MAX_REMEMBERED = 4_096
@@ -47,6 +48,15 @@ class Piece:
     num_new: int = 0
     seed: int = 0
     decision: Decision | None = None  # the last word on the whole reply
+    code: VerdictRecord | None = None  # what was found in the code of the whole reply
+
+
+Note = Callable[[Stage, str, Decision], None]
+"""Hears of a judgement: of what, on which text, what was decided."""
+
+
+def _unnoted(stage: Stage, text: str, decision: Decision) -> None:
+    """Where nobody keeps a log."""
 
 
 class Remembered:
@@ -61,19 +71,25 @@ class Remembered:
 
     def passes(self, text: str, guard: Guard, policy: Policy) -> bool:
         """Whether the policy lets `text` through as a prompt. Blocks while the guard judges."""
+        decision = self.judged(text, guard, policy)
+        return decision is None or not decision.blocks
+
+    def judged(self, text: str, guard: Guard, policy: Policy) -> Decision | None:
+        """What the policy says of `text` as a prompt; None if it was let through before. Blocks."""
         named = "\0".join((guard.name, guard.version, policy.version, text))
         key = hashlib.sha256(named.encode("utf-8", "surrogatepass")).digest()
         with self._lock:
             if key in self._passed:
                 self._passed.move_to_end(key)
-                return True
-        if policy.decide(guard.judge(text), "prompt").blocks:
-            return False
+                return None
+        decision = policy.decide(guard.judge(text), "prompt")
+        if decision.blocks:
+            return decision
         with self._lock:
             self._passed[key] = None
             while len(self._passed) > MAX_REMEMBERED:
                 self._passed.popitem(last=False)
-        return True
+        return decision
 
 
 def answer(
@@ -86,14 +102,19 @@ def answer(
     cancel: Event,
     look: Look | None = None,
     mode: Mode = "strict",
+    note: Note = _unnoted,
 ) -> Iterator[Piece]:
     """Yield the reply as it passes the gate. Blocks in between. Raises `EngineError`.
 
-    The first piece comes, without text, as soon as the engine has taken the prompt.
+    The first piece comes, without text, as soon as the engine has taken the prompt. `note` hears of
+    every judgement: of texts that were not judged before, and of the whole reply.
     """
-    if not all(remembered.passes(text, guard, policy) for text in asked.written if text.strip()):
-        yield Piece(finish="content_filter")
-        return
+    for text in filter(str.strip, asked.written):
+        if (decided := remembered.judged(text, guard, policy)) is not None:
+            note("prompt", text, decided)
+            if decided.blocks:
+                yield Piece(finish="content_filter")
+                return
 
     def judge(reply_so_far: str) -> Decision:
         return reply_decision(guard, policy, asked.written[-1], reply_so_far, look)
@@ -124,7 +145,13 @@ def answer(
     tokens = () if gate.closed else held.upto(None)
     seed = last.statistics.seed if last.statistics else 0
     decision = gate.final.decision if gate.final else None
-    yield Piece(text, tokens, finish, last.num_prompt, num_new, seed, decision)
+    code = judged_code(gate.released, policy, look)
+    found = code[1] if code else None
+    if code:
+        note("code", gate.released, code[0])
+    if decision:
+        note("final", gate.released, decision)
+    yield Piece(text, tokens, finish, last.num_prompt, num_new, seed, decision, found)
 
 
 class _HeldTokens:

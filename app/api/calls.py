@@ -15,9 +15,12 @@ from app.api.errors import ApiError
 from app.api.relay import Relay
 from app.api.requests import Drawn
 from app.job import Call
+from app.judging import event_of, recorded
 from app.services import Services
 from engine.base import Engine, EngineInfo, Sampling
 from safety.base import Guard
+from safety.policy import Decision
+from storage.records import Outcome, SafetyEvent, Stage
 
 T = TypeVar("T")
 ALIAS = "corral"  # the name under which whatever answers may be asked for
@@ -74,6 +77,11 @@ class Calls:
         """Each reply in turn, with its number; counts what they cost. Blocks."""
         services = self.services
         policy, shield = services.policy(user_id), services.code_shield
+        noted: list[tuple[Stage, str, Decision]] = []
+
+        def note(stage: Stage, text: str, decision: Decision) -> None:
+            noted.append((stage, text, decision))
+
         for number, each in enumerate(asked):
             last = Piece()
             try:
@@ -86,11 +94,14 @@ class Calls:
                     cancel=call.cancel,
                     look=shield.check if shield else None,
                     mode=services.guarding.gate_mode,
+                    note=note,
                 ):
                     last = piece
                     yield number, piece
-            finally:
+            finally:  # after the answer, so that nobody waits for the log
                 self.count(user_id, last.num_prompt, last.num_new)
+                while noted:
+                    services.store.record_safety(event_of_call(services, user_id, *noted.pop(0)))
             if call.cancel.is_set():
                 return
 
@@ -132,6 +143,16 @@ class Calls:
             max_new_tokens=max_tokens or usual.max_new_tokens,
             num_logprobs=num_logprobs,
         )
+
+
+def event_of_call(
+    services: Services, user_id: int, stage: Stage, text: str, decision: Decision
+) -> SafetyEvent:
+    """The line of the safety log for a judgement on a call; it belongs to no message. Blocks."""
+    record = recorded(stage, decision, decision.policy_version, len(text))
+    outcome: Outcome | None = "shown" if stage == "code" else None
+    event = event_of(0, record, decision, services.store.digest(text), outcome)
+    return replace(event, user_id=user_id)
 
 
 def versions(asked: Asked, num: int) -> list[Asked]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from app.api.answering import Piece
@@ -61,6 +61,24 @@ def _choice(number: int, choice: Choice, reading: Reading, *, logprobs: bool) ->
         "message": message,
         "logprobs": _logprobs(choice.tokens) if logprobs else None,
         "finish_reason": "tool_calls" if reading.calls else finish,
+        **_code(choice.last),
+    }
+
+
+def _code(piece: Piece) -> dict[str, object]:
+    """What the code checks said of each fenced block, beside OpenAI's fields; nothing without."""
+    blocks = piece.code.blocks if piece.code else ()
+    if not blocks:
+        return {}
+    return {
+        "code_blocks": [
+            {
+                "state": block.state,
+                "findings": [asdict(finding) for finding in block.findings],
+                **({"reason": block.reason} if block.reason else {}),
+            }
+            for block in blocks
+        ]
     }
 
 
@@ -115,7 +133,7 @@ class _Parts:
             told = [{"index": at, **call} for at, call in enumerate(calls)]
             found.append(self._part({"tool_calls": told}))
             finish = "tool_calls"
-        found.append(self._part({}, shows=True, finish=finish))
+        found.append(self._part({}, shows=True, finish=finish) | _code(piece))
         return found
 
     def _part(

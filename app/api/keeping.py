@@ -67,7 +67,7 @@ def _finish(
     store: Store, reply_id: int, text: str, piece: Piece, info: EngineInfo, sampling: Sampling
 ) -> None:
     store.append(reply_id, text)
-    verdicts = []
+    verdicts = [piece.code] if piece.code else []
     if (decision := piece.decision) is not None:
         verdicts.append(recorded("final", decision, decision.policy_version, len(text)))
     # No tokens: they are counted already, as those of every call are.

@@ -24,6 +24,7 @@ LOG_LINES = 60
 EXPORT_LINES = 100_000
 JUDGED_MESSAGES = 500  # the newest ones, that limits are tried on
 GUEST_PRESETS: tuple[Profile, ...] = ("guest", "owner", "strict", "family")
+MAX_CONTACTS = 600  # characters
 _MAX_DAYS = 365
 _OUTCOMES = ("shown", "withheld", "overridden", "appealed")
 
@@ -69,6 +70,8 @@ class SafetyDesk:
             "guards": self._guards(),
             "guard_lines": self._guard_lines(),
             "own_categories": guarding.own_categories(),
+            "contacts": guarding.contacts,
+            "max_contacts": MAX_CONTACTS,
             "keep_days": guarding.keep_days,
             "outcome": outcome,
             "outcomes": [("", self._say("safety.log.all"))]
@@ -104,6 +107,11 @@ class SafetyDesk:
                     raise PolicyInvalid(self._say("panels.safety.unknown"))
                 store.set_setting(OWNER_ID, "guest_policy", text)
                 return self._say("panels.safety.saved")
+            case "contacts":
+                if len(text) > MAX_CONTACTS:
+                    raise PolicyInvalid(self._say("safety.help.invalid", count=MAX_CONTACTS))
+                store.set_setting(OWNER_ID, "help_contacts", _plain(text))
+                return self._say("safety.help.saved")
             case "keep":
                 if not text.isdecimal() or int(text) > _MAX_DAYS:
                     raise PolicyInvalid(self._say("safety.keep.invalid"))
@@ -238,6 +246,12 @@ def _decided(policy: Policy, event: SafetyEvent) -> Decision:
     """What `policy` says of something that was judged earlier."""
     side: Side = "prompt" if event.stage == "prompt" else "reply"
     return policy.decide(Verdict(min(1.0, max(0.0, event.unsafe)), event.scores), side)
+
+
+def _plain(text: str) -> str:
+    """Lines of printable characters, without empty ones around them."""
+    lines = ["".join(c for c in line if c.isprintable()).strip() for line in text.splitlines()]
+    return "\n".join(lines).strip()
 
 
 def _pair(text: str) -> tuple[str, str]:

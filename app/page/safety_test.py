@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
 from app.explain import explain
 from app.page.templates import Templates
 from app.probing import ProbingView
 from app.services import Services
 from safety.base import PolicyInvalid
-from safety.benchmark import Figures, figures, grouped
+from safety.benchmark import Figures
+from safety.plots import swatch
 from safety.policy import PRESETS
 from safety.probes import ProbesInvalid
-from safety.report import COLOURS, Run, as_html, as_json, plots
+from safety.report import Run, as_html, as_json, by_group, percent, plots
 from storage.records import OWNER_ID
 
-MAX_GROUPS = 40  # lines of the table on the page; the files have all
+MAX_GROUPS = 40  # of texts in the table on the page; the files have all
 
 
 class SafetyTest:
@@ -40,7 +43,7 @@ class SafetyTest:
             "test_said": self._said(view),
             "test_plots": plots(view.runs, self._captions()) if view.runs else "",
             "test_legend": [
-                (COLOURS[at % len(COLOURS)], self._named(run)) for at, run in enumerate(view.runs)
+                (Markup(swatch(at)), self._named(run)) for at, run in enumerate(view.runs)
             ],
             "test_rows": self._rows(view.runs),
             "test_beside": [("", self._say("safety.test.alone"))]
@@ -83,13 +86,14 @@ class SafetyTest:
             return self._say("safety.test.failed", why=own or told.text)
         return ""
 
-    def _rows(self, runs: Sequence[Run]) -> list[tuple[str, ...]]:
-        """A line for each run in all, then for each group of texts."""
+    def _rows(self, runs: Sequence[Run]) -> list[tuple[Markup, str, tuple[str, ...]]]:
+        """A line for each run, first over all texts, then over each group: mark, name, figures."""
         rows = []
-        for run in runs:
-            groups = {"": run.judged, **grouped(run.judged)}
-            for group, judged in list(groups.items())[: MAX_GROUPS // len(runs)]:
-                rows.append((group or self._named(run), *_cells(figures(judged))))
+        for group, found in list((by_group(runs) if runs else {}).items())[:MAX_GROUPS]:
+            for at, one in enumerate(found):
+                if one is not None:
+                    mark = Markup(swatch(at)) if len(runs) > 1 else Markup()
+                    rows.append((mark, group or self._say("safety.test.all"), _cells(one)))
         return rows
 
     def _named(self, run: Run) -> str:
@@ -99,15 +103,12 @@ class SafetyTest:
 
 
 def _cells(found: Figures) -> tuple[str, ...]:
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{100 * value:.1f} %"
-
     area = found.average_precision
     return (
-        share(found.caught),
-        share(found.false_alarms),
+        percent(found.caught),
+        percent(found.false_alarms),
         "" if area is None else f"{area:.3f}",
-        share(found.attack_success),
+        percent(found.attack_success),
         f"{found.median_milliseconds:.0f}",
         str(found.num_safe + found.num_unsafe),
     )

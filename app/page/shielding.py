@@ -7,17 +7,27 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from app.explain import Explanation, explain_status, explain_verdict
+from app.judging import block_record
 from app.page.templates import Templates
 from app.strings import Strings
-from safety.code_check import BlockReport, Look, check_code, looked_again
+from safety.code_blocks import code_blocks
+from safety.code_check import check_code
 from safety.policy import FLOOR
-from storage.records import MessageRecord, VerdictRecord
+from storage.records import BlockRecord, CodeFinding, MessageRecord, VerdictRecord
 
 Button = tuple[str, int, str]  # act, message id, label
 
 _COLUMNS = ("what", "category", "score", "limit", "done", "time")
 _MAX_ROWS = 9
 _FIGURE_END = "</figure>"
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who reads: whether they may ask to see what was stopped, and whom they may call for help."""
+
+    may_override: bool = False
+    contacts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class Notice:
     title: str
     text: str
     action: str = ""
+    help: str = ""
     meter: Meter | None = None
     buttons: Sequence[Button] = ()
 
@@ -54,36 +65,37 @@ class Shield:
 
 
 class Shielding:
-    """Shields and notices in one language. `may_override`: the reader may ask to see it anyway."""
+    """Shields and notices in one language."""
 
-    def __init__(self, templates: Templates, look: Look | None = None) -> None:
+    def __init__(self, templates: Templates) -> None:
         self._templates = templates
-        self._look = look
         self._strings: Strings = templates.strings
         self._say = templates.strings.say
 
     def notice(
-        self, record: MessageRecord, prompt: MessageRecord | None, *, may_override: bool
+        self, record: MessageRecord, prompt: MessageRecord | None, reader: Reader
     ) -> Notice | None:
         """The card of a reply that was refused, cut or let through with a warning."""
         if record.status == "blocked":
             verdict = decisive(prompt.verdicts if prompt else ())
-            told = explain_verdict(verdict, self._strings) if verdict else None
-            told = told or explain_status("blocked", self._strings)
-            buttons = self._buttons(prompt.id, verdict, may_override) if prompt else []
+            told = self._told(verdict, reader) or explain_status("blocked", self._strings)
+            buttons = self._buttons(prompt.id, verdict, reader) if prompt else []
             if prompt:
                 buttons.insert(0, ("edit-prompt", prompt.id, self._say("page.notice.edit")))
             return self.card("stop", told, verdict, buttons)
         if record.status == "cut":
             verdict = decisive(record.verdicts)
-            told = explain_verdict(verdict, self._strings) if verdict else None
-            told = told or explain_status("cut", self._strings)
-            return self.card("stop", told, verdict, self._buttons(record.id, verdict, may_override))
+            told = self._told(verdict, reader) or explain_status("cut", self._strings)
+            return self.card("stop", told, verdict, self._buttons(record.id, verdict, reader))
         of_prompt = [v for v in (prompt.verdicts if prompt else ()) if v.action == "warn"]
         of_reply = [v for v in record.verdicts if v.action == "warn" and v.stage != "code"]
         if warned := of_reply[-1:] or of_prompt[-1:]:
-            return self.card("warn", explain_verdict(warned[0], self._strings), warned[0], ())
+            told = explain_verdict(warned[0], self._strings, reader.contacts)
+            return self.card("warn", told, warned[0], ())
         return None
+
+    def _told(self, verdict: VerdictRecord | None, reader: Reader) -> Explanation | None:
+        return explain_verdict(verdict, self._strings, reader.contacts) if verdict else None
 
     def card(
         self,
@@ -98,17 +110,17 @@ class Shielding:
             score, limit = f"{verdict.score:.2f}", f"{verdict.threshold:.2f}"
             label = self._say("page.notice.meter", score=score, limit=limit)
             meter = Meter(_percent(verdict.score), _percent(verdict.threshold), label)
-        return Notice(tone, told.title, told.text, told.action, meter, buttons)
+        return Notice(tone, told.title, told.text, told.action, told.help, meter, buttons)
 
     def _buttons(
-        self, message_id: int, verdict: VerdictRecord | None, may_override: bool
+        self, message_id: int, verdict: VerdictRecord | None, reader: Reader
     ) -> list[Button]:
         """Show anyway, where the policy leaves that open, and This is wrong."""
         if verdict is None or verdict.reason:
             return []
         buttons = [("appeal", message_id, self._say("safety.appeal"))]
         floor = FLOOR.get(verdict.category)
-        if may_override and not (floor is not None and verdict.score >= floor):
+        if reader.may_override and not (floor is not None and verdict.score >= floor):
             buttons.insert(0, ("anyway", message_id, self._say("safety.anyway")))
         return buttons
 
@@ -162,48 +174,53 @@ class Shielding:
             self._say("safety.milliseconds", count=f"{1000 * verdict.seconds:.0f}"),
         )
 
-    def with_code_notes(self, html: str, text: str) -> str:
-        """`html` of a reply with what the code check says under each of its blocks."""
-        reports = _reports(text, self._look) if _FIGURE_END in html else ()
-        if not reports:
+    def with_code_notes(self, html: str, text: str, verdicts: Sequence[VerdictRecord]) -> str:
+        """`html` of a reply with what the code checks said under each of its blocks.
+
+        What was said when the reply was written, by whatever judged then, stands in `verdicts`;
+        a reply from elsewhere has none, and gets the quick check.
+        """
+        if not (num_figures := html.count(_FIGURE_END)):
             return html
-        notes = [self._note(report) for report in reports]
-        parts = html.split(_FIGURE_END)
-        if len(parts) - 1 != len(notes):  # some code stands in no fence: the notes come at the end
+        notes = [self._note(block) for block in _blocks(text, verdicts)]
+        if len(notes) != num_figures:  # some code stands in no fence: the notes come at the end
             return html + "".join(notes)
+        parts = html.split(_FIGURE_END)
         return "".join(
             part + _FIGURE_END + note for part, note in zip(parts, [*notes, ""], strict=True)
         ).removesuffix(_FIGURE_END)
 
-    def _note(self, report: BlockReport) -> str:
-        findings = [
-            (
-                self._say("safety.code.line", line=finding.line),
-                f"CWE-{finding.cwe}",
-                finding.what,
-            )
-            for finding in report.findings
-        ]
-        state = report.state.replace(" ", "_")
+    def _note(self, block: BlockRecord) -> str:
+        state = block.state.replace(" ", "_")
         return self._templates.render(
             "code_note",
             state=state,
             label=self._say(f"safety.code.{state}"),
-            findings=findings,
+            findings=[self._finding(finding) for finding in block.findings],
         )
 
+    def _finding(self, finding: CodeFinding) -> tuple[str, str, str]:
+        """Where, which, and what it means: in the reader's language if the rule is ours."""
+        key = f"safety.weakness.{finding.rule}"
+        what = self._say(key) if key in self._strings else finding.what
+        return self._say("safety.code.line", line=finding.line), f"CWE-{finding.cwe}", what
 
-def _reports(text: str, look: Look | None) -> Sequence[BlockReport]:
-    try:
-        own = _checked(text)
-        return own if look is None else looked_again(own, look)
-    except Exception:  # the turn has noted that the checker failed; the text is shown all the same
-        return ()
+
+def _blocks(text: str, verdicts: Sequence[VerdictRecord]) -> list[BlockRecord]:
+    """What is known of each block of `text`, in order."""
+    known = {one.digest: one for verdict in verdicts for one in verdict.blocks}
+    blocks = list(code_blocks(text))
+    if all(block.digest in known for block in blocks):
+        return [known[block.digest] for block in blocks]
+    return [known.get(one.digest, one) for one in _checked(text)]
 
 
 @lru_cache(maxsize=256)
-def _checked(text: str) -> tuple[BlockReport, ...]:
-    return tuple(check_code(text))
+def _checked(text: str) -> tuple[BlockRecord, ...]:
+    try:
+        return tuple(block_record(report) for report in check_code(text))
+    except Exception:  # the text is shown all the same, and its code as not checked
+        return tuple(BlockRecord(block.digest, "not checked") for block in code_blocks(text))
 
 
 def decisive(verdicts: Sequence[VerdictRecord]) -> VerdictRecord | None:

@@ -13,11 +13,10 @@ from app.chinese import converted
 from app.explain import explain, explain_status
 from app.page.attach import Chips
 from app.page.panes import Item
-from app.page.shielding import Notice, Shielding
+from app.page.shielding import Notice, Reader, Shielding
 from app.page.templates import Templates
 from app.render import Renderer
 from app.thinking import Parts, split
-from safety.code_check import Look
 from safety.injection import apart
 from storage.records import Generation, MessageRecord, Status
 
@@ -27,28 +26,26 @@ LONG_PROMPT_CHARS = 3_000  # folded on the page; copying and editing still have 
 class Transcript:
     """Renders messages in one language."""
 
-    def __init__(self, templates: Templates, renderer: Renderer, look: Look | None = None) -> None:
-        """`look`: what a second look at code has said, without waiting for it."""
+    def __init__(self, templates: Templates, renderer: Renderer) -> None:
         self._templates = templates
         self._say = templates.strings.say
         self._strings = templates.strings
         self._renderer = renderer
-        self._shielding = Shielding(templates, look)
+        self._shielding = Shielding(templates)
         self._chips = Chips(templates)
 
     def items(
         self,
         path: Sequence[MessageRecord],
         *,
+        reader: Reader,
         language: str = "",
         num_unread: int = 0,
-        may_override: bool = False,
     ) -> list[Item]:
         """One item a message; a reply needs the prompt before it to explain a refusal.
 
         Answers are shown in the Chinese script of `language`. After the first `num_unread` messages
-        a line says that the model did not read them for the latest answer. `may_override`: the
-        reader may ask to see what the guard stopped.
+        a line says that the model did not read them for the latest answer.
         """
         rows: list[Item] = []
         prompt: MessageRecord | None = None
@@ -59,7 +56,7 @@ class Transcript:
                 prompt = record
                 rows.append((f"m{record.id}", self._prompt(record)))
             elif record.role == "assistant":
-                rows.append((f"m{record.id}", self._reply(record, prompt, language, may_override)))
+                rows.append((f"m{record.id}", self._reply(record, prompt, language, reader)))
         return rows
 
     def earlier(self) -> str:
@@ -84,7 +81,7 @@ class Transcript:
         record: MessageRecord,
         prompt: MessageRecord | None,
         language: str,
-        may_override: bool,
+        reader: Reader,
     ) -> str:
         parts = split(converted(record.content, language))
         text = parts.answer
@@ -95,7 +92,8 @@ class Transcript:
             and generation is not None
             and generation.finish_reason == "length"
         )
-        html = self._shielding.with_code_notes(self._renderer.html(text), text) if text else ""
+        html = self._renderer.html(text) if text else ""
+        html = self._shielding.with_code_notes(html, text, record.verdicts)
         return self._templates.render(
             "reply",
             record=record,
@@ -103,7 +101,7 @@ class Transcript:
             thought_label=self._thought_label(parts, generation),
             html=Markup(html) if text else "",
             text=text,
-            notice=self._notice(record, prompt, may_override),
+            notice=self._notice(record, prompt, reader),
             ending=self._ending(record, by_length),
             shield=self._shielding.of_reply(record, prompt.verdicts if prompt else ()),
             can_continue=bool(record.content) and (broken or by_length),
@@ -133,14 +131,14 @@ class Transcript:
         return self._say("page.turn.empty") if silent else ""
 
     def _notice(
-        self, record: MessageRecord, prompt: MessageRecord | None, may_override: bool
+        self, record: MessageRecord, prompt: MessageRecord | None, reader: Reader
     ) -> Notice | None:
         if record.status == "error":
             told = explain(record.error_code or "unexpected", self._strings)
             again = self._say("page.notice.again")
             buttons = [("again", record.parent_id, again)] if record.parent_id else []
             return self._shielding.card("error", told, None, buttons)
-        return self._shielding.notice(record, prompt, may_override=may_override)
+        return self._shielding.notice(record, prompt, reader)
 
     def _numbers(self, generation: Generation) -> str:
         parts = []

@@ -11,6 +11,7 @@ from app.page.attach import DraftChips
 from app.page.panes import items
 from app.page.payload import Payload
 from app.page.shell import Shell
+from app.page.shielding import Reader
 from app.page.templates import Templates
 from app.page.transcript import Transcript
 from app.render import Renderer
@@ -28,8 +29,7 @@ class ConversationView:
     ) -> None:
         self._services = services
         self._shell = shell
-        look = services.code_shield.known if services.code_shield else None
-        self._transcript = Transcript(templates, renderer, look)
+        self._transcript = Transcript(templates, renderer)
         self._chips = DraftChips(services, templates)
 
     def value(
@@ -85,7 +85,7 @@ class ConversationView:
             window,
             language=Choices.of(conversation).shown_language,
             num_unread=self._num_unread(conversation, path, window),
-            may_override=self._may_override(conversation.user_id),
+            reader=self._reader(conversation.user_id),
         )
         if len(path) > num_shown:
             shown.insert(0, ("earlier", self._transcript.earlier()))
@@ -106,5 +106,6 @@ class ConversationView:
         before += next(n for n, message in enumerate(path) if message.id == window[0].id)
         return max(0, runs[-1].num_left_out - before)
 
-    def _may_override(self, user_id: int) -> bool:
-        return user_id == OWNER_ID and self._services.policy(user_id).may_override
+    def _reader(self, user_id: int) -> Reader:
+        may_override = user_id == OWNER_ID and self._services.policy(user_id).may_override
+        return Reader(may_override, self._services.guarding.contacts)

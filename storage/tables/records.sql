@@ -47,7 +47,8 @@ CREATE TABLE verdict (
     reason TEXT NOT NULL,
     upto_char INTEGER NOT NULL,
     seconds REAL NOT NULL,
-    at INTEGER NOT NULL
+    at INTEGER NOT NULL,
+    blocks TEXT NOT NULL          -- JSON: what the code checks said of each block; '' without
 ) STRICT;
 CREATE INDEX verdict_of_message ON verdict (message_id, stage);
 

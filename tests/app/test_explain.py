@@ -119,7 +119,8 @@ def test_a_new_class_falls_back_to_its_base() -> None:
 
 def test_self_harm_offers_help() -> None:
     verdict = VerdictRecord("prompt", "g", "1", "block", 0.9, "self_harm", 0.5)
-    assert STRINGS.say("guard.self_harm_help") in explain_verdict(verdict, STRINGS).action
+    assert STRINGS.say("guard.self_harm_help") == explain_verdict(verdict, STRINGS).help
+    assert explain_verdict(verdict, STRINGS, "Call 1").help.endswith("\nCall 1")
 
 
 def test_no_sentence_is_an_orphan() -> None:

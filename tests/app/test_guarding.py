@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,9 +14,11 @@ from app.guarding import Guarding
 from app.settings import Settings
 from engine.reading import ReadingModel
 from safety.base import Guard, GuardBroken, GuardMissing
-from safety.choice import format_of, is_guard, labels_of, load_chosen
-from safety.llama_guard import FORMATS, LlamaGuard
+from safety.categories import TAXONOMIES
+from safety.choice import format_of, is_guard, labels_in, labels_of, load_chosen
+from safety.llama_guard import FORMATS, LlamaGuard, Version
 from safety.policy import PRESETS
+from safety.sequence_guard import Labels
 from storage.records import OWNER_ID
 from storage.store import Store
 from tests.app.fakes import TellingEngine, WordGuard
@@ -65,25 +68,49 @@ def test_work_goes_to_the_engines_own_thread_while_there_is_one(store: Store) ->
     assert guarding(store, lambda _: WordGuard()).aside(lambda: 1) == 1
 
 
-def test_a_llama_guard_from_its_files_scores_as_transformers_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["1", "2", "3"])
+@pytest.mark.parametrize(
+    "reply", [None, "It was a good day.\n\nAnd then it rained on us, all of us"]
+)
+def test_a_llama_guard_from_its_files_scores_as_transformers_does(
+    tmp_path: Path, version: Version, reply: str | None
+) -> None:
     transformers = pytest.importorskip("transformers")
     import torch
 
     make_checkpoint(tmp_path, max_position_embeddings=2048)
     model = ReadingModel(tmp_path, device="cpu", precision="fp32", run=lambda job: job())
-    guard = LlamaGuard(model, FORMATS["3"])
+    form = replace(FORMATS[version], space="")  # this tokenizer has no token for " safe"
+    guard, tokens = LlamaGuard(model, form), model.tokenizer
     net = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32)
-    tokens = model.tokenizer
-    reply = "It was a good day.\n\nAnd then it rained on us, all of us"
-    for end in (10, 25, len(reply)):
-        verdict = guard.judge("How was it?", reply[:end])
-        form = FORMATS["3"]
-        talk = f"User: How was it?\n\nAgent: {reply[:end]}"
-        whole = form.head(is_reply=True) + talk + form.closing(is_reply=True)
+
+    def chances(before: str, texts: list[str]) -> Any:
+        """Of the first token of each text after `before`, by transformers."""
         with torch.inference_mode():
-            logits = net(torch.tensor([tokens.encode_marked(whole)])).logits[0, -1]
-        pair = logits[[tokens.encode("safe")[0], tokens.encode("unsafe")[0]]]
-        assert verdict.score == pytest.approx(float(pair.softmax(0)[1]), abs=1e-4)
+            next_token = net(torch.tensor([tokens.encode_marked(before)])).logits[0, -1].softmax(0)
+        return [float(next_token[tokens.encode(text, continues=True)[0]]) for text in texts]
+
+    for end in (10, 25, len(reply)) if reply else (0,):
+        shown = reply[:end] if reply else None
+        verdict = guard.judge("How was it?", shown)
+        talk = "User: How was it?" + (f"\n\nAgent: {shown}" if shown else "")
+        is_reply = shown is not None
+        whole = form.head(is_reply=is_reply) + talk + form.closing(is_reply=is_reply)
+        safe, unsafe = chances(whole, [f"{form.space}safe", f"{form.space}unsafe"])
+        score = unsafe / (safe + unsafe)
+        assert verdict.score == pytest.approx(score, abs=1e-4)
+        whole += f"{form.space}unsafe\n{form.letter}"
+        of_code = chances(whole, [code[1:] for code in form.codes])
+        if len(form.codes) >= 10:  # this tokenizer cuts 10 into 1 and 0
+            teens = chances(whole + "1", [code[2:] for code in form.codes[9:]])
+            of_code = [of_code[0] * (1 - sum(teens)), *of_code[1:9]] + [
+                of_code[0] * t for t in teens
+            ]
+        expected: dict[str, float] = {}
+        for code, chance in zip(form.codes, of_code, strict=True):
+            key = TAXONOMIES[form.taxonomy][code]
+            expected[key] = expected.get(key, 0.0) + score * chance / sum(of_code)
+        assert dict(verdict.scores) == pytest.approx(expected, abs=1e-4)
         assert not verdict.failed
 
 
@@ -143,6 +170,19 @@ def test_labels_are_understood_by_their_names_or_refused() -> None:
     assert labels_of({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}}).safe == {"LABEL_0"}
     with pytest.raises(GuardBroken):
         labels_of({"id2label": {"0": "cat", "1": "dog"}})
+
+
+def test_an_owners_map_of_labels_counts_before_their_names(tmp_path: Path) -> None:
+    config = {"id2label": {"0": "cat", "1": "dog"}}
+    with pytest.raises(GuardBroken, match="corral-labels.json beside the model"):
+        labels_in(tmp_path, config)
+    given = {"safe": ["cat"], "categories": {"dog": "hate"}}
+    (tmp_path / "corral-labels.json").write_text(json.dumps(given))
+    assert labels_in(tmp_path, config) == Labels(frozenset({"cat"}), {"dog": "hate"})
+    for wrong in ("[", "[]", '{"safe": 5}', '{"categories": ["dog"]}'):
+        (tmp_path / "corral-labels.json").write_text(wrong)
+        with pytest.raises(GuardBroken, match="cannot be read"):
+            labels_in(tmp_path, config)
 
 
 def test_folders_that_may_be_chosen_are_told_from_others(tmp_path: Path) -> None:

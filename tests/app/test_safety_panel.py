@@ -267,6 +267,19 @@ def test_held_back_text_is_kept_for_as_long_as_the_owner_says(
     assert services.guarding.keep_days == 7
 
 
+def test_whom_to_call_in_a_crisis_is_the_owners_to_say(panels: Panels, services: Services) -> None:
+    told = "\n Listening line: 0800 <b>1</b>\x07 \r\n\u202eA friend next door\n"
+    act(panels, "contacts", told, user_id=2)
+    assert services.guarding.contacts == ""
+    html = act(panels, "contacts", told)["html"]
+    assert services.guarding.contacts == "Listening line: 0800 <b>1</b>\nA friend next door"
+    assert "Listening line: 0800 &lt;b&gt;1&lt;/b&gt;\nA friend next door</textarea>" in html
+    assert act(panels, "contacts", "x" * 601)["tone"] == "error"
+    assert services.guarding.contacts.startswith("Listening line")
+    act(panels, "contacts", "")
+    assert services.guarding.contacts == ""
+
+
 def test_a_guard_that_is_none_leaves_the_old_one(panels: Panels, services: Services) -> None:
     said = act(panels, "guard", "/nowhere/at/all")["said"]
     assert "tried on known texts" in said

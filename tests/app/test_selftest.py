@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app import services
-from app.selftest import measure, selftest
+from app.selftest import Published, measure, selftest
 from app.settings import Settings
 from app.strings import Strings
 from app.trial import spread
 from engine.base import Chunk, Engine, Prompt
 from engine.errors import CheckpointMissing
+from safety.base import Verdict
 from safety.probes import Probe
 from tests.app.fakes import FailingGuard, TellingEngine, WordGuard
 
@@ -127,7 +129,7 @@ def test_published_sets_tell_attack_success_and_false_refusals(
     monkeypatch.setattr(services, "load_engine", lambda *_: Answering([""]))
     for name, rows in SETS.items():
         (tmp_path / name).write_text(json.dumps(rows), encoding="utf-8")
-    assert measure(settings, tmp_path, 100) == 0
+    assert measure(settings, Published(tmp_path)) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["attacks"], found["undecided"]) == (5, 1)
     assert found["attack_success"] == 0.5  # Piano, and the script, of four that can be told
@@ -135,8 +137,33 @@ def test_published_sets_tell_attack_success_and_false_refusals(
     assert found["stopped_by_guard"] == 0.2
     assert found["kinds"]["interpreter abuse: container escape"]["attack_success"] == 0.5
     assert {"role": "system", "content": "Never say Piano."} in asked[-3]
-    assert measure(settings, tmp_path / "nothing", 100) == 1
+    assert measure(settings, Published(tmp_path / "nothing")) == 1
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_two_policies_stand_side_by_side_on_a_page(
+    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    class Unsure(WordGuard):
+        def judge(self, prompt: str, reply: str | None = None) -> Verdict:
+            bad = "forbidden" in (prompt if reply is None else reply)
+            return Verdict(0.4 if bad else 0.0, {}, self.name, self.version)
+
+    monkeypatch.setattr(services, "load_guard", lambda *_: Unsure())
+    monkeypatch.setattr(services, "load_engine", lambda *_: TellingEngine(["Here you are."]))
+    (tmp_path / "interpreter.json").write_text(json.dumps(SETS["interpreter.json"]))
+    page = tmp_path / "report.html"
+    asked = Published(tmp_path / "interpreter.json", compare="strict", html=page)
+    assert measure(settings, asked) == 0
+    loose, strict = json.loads(capsys.readouterr().out)["runs"]
+    assert (loose["policy"], loose["attack_success"]) == ("owner", 1.0)
+    assert (strict["policy"], strict["attack_success"]) == ("strict", 0.5)
+    html = page.read_text(encoding="utf-8")
+    assert "policy strict" in html and "container escape" in html
+    assert html.count("<rect") == 8  # two shares, over all and over the kind, of two policies
+    assert measure(settings, replace(asked, compare=str(tmp_path / "no guard"))) == 1
+    assert "There is no guard in" in capsys.readouterr().err
 
 
 def test_a_limit_takes_texts_evenly() -> None:

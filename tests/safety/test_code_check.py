@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety.code_blocks import code_blocks
-from safety.code_check import CodeGuard, check_code
+from safety.code_check import check_code, judge_code
 from safety.code_rules import PATTERNS, WEAKNESSES
 from safety.policy import DEFAULT_POLICY
 
@@ -149,15 +149,20 @@ def test_fences(text, blocks):
     assert [(b.language, b.code, b.closed) for b in code_blocks(text)] == blocks
 
 
-def test_the_guard_warns_about_replies_only():
-    guard = CodeGuard()
-    bad = "```python\neval(x)\n```"
-    verdict = guard.judge("How?", bad)
+def test_code_with_a_weakness_gets_a_warning_and_prose_no_verdict():
+    verdict, (report,) = judge_code("```python\neval(x)\n```")
     assert verdict.score == 0
     assert verdict.scores == {"insecure_code": 0.95}
     assert DEFAULT_POLICY.decide(verdict, "reply").action == "warn"
-    assert guard.judge(bad).scores == {}
-    assert guard.judge("How?", "Use eval with care.").scores == {}
+    assert report.state == "flagged"
+    assert judge_code("Use eval with care.") is None
+
+
+def test_a_block_is_known_again_by_its_code_and_language():
+    here, there = code_blocks("```py\nx\n```\nmore\n```python\nx\n```")
+    assert here.digest == there.digest
+    (other,) = code_blocks("```js\nx\n```")
+    assert other.digest != here.digest
 
 
 @settings(max_examples=200, deadline=None)

@@ -112,7 +112,6 @@ def test_one_that_hangs_is_ended_and_started_anew(shield):
 
 def test_it_has_nothing_to_say_of_a_language_without_rules(shield):
     assert shield().check(block("x", "brainfuck")) is None
-    assert shield().known(block("x", "brainfuck")) is None
 
 
 def test_both_checks_are_shown_together(shield):
@@ -127,7 +126,6 @@ def test_both_checks_are_shown_together(shield):
     reports = check_code(text, look.check)
     assert [report.state for report in reports] == ["flagged", "checked", "checked", "checked"]
     assert {(finding.line, finding.cwe) for finding in reports[0].findings} == {(1, 95), (2, 78)}
-    assert check_code(text, look.known) == reports
 
 
 def test_where_it_fails_nothing_counts_as_checked(shield):
@@ -136,7 +134,6 @@ def test_where_it_fails_nothing_counts_as_checked(shield):
     reports = check_code(text, look.check)
     assert [report.state for report in reports] == ["not checked", "flagged"]
     assert all("misses a known weakness" in report.reason for report in reports)
-    assert check_code(text, look.known) == reports
 
 
 def test_without_an_environment_it_says_how_to_make_one(tmp_path):

@@ -90,7 +90,7 @@ def test_a_report_has_all_runs_and_nothing_foreign(folder):
         for name in ("owner", "family")
     ]
     page = as_html(runs)
-    assert page.count("<polyline") == 4
+    assert page.count("<polyline") == page.count("<circle") == 4
     assert "policy family" in page
     assert "http" not in page
     found = json.loads(json.dumps(as_json(runs)))

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from storage.__main__ import main
 from storage.folder import BACKUPS, DATABASE
-from storage.records import OWNER_ID, Generation, VerdictRecord
+from storage.records import OWNER_ID, Generation
 from storage.store import Store
 from tests.storage import make
 
@@ -62,7 +63,7 @@ def test_the_export_holds_every_field_of_every_message(store: Store) -> None:
         assert (None if parent is None else ids[parent - 1]) == record.parent_id
         for name in ("role", "status", "content", "error_code", "created_at", "updated_at"):
             assert written[name] == getattr(record, name)
-        assert tuple(VerdictRecord(**v) for v in written["verdicts"]) == record.verdicts
+        assert written["verdicts"] == json.loads(json.dumps([asdict(v) for v in record.verdicts]))
         generations = [
             Generation(**{**g, "token_ids": tuple(g["token_ids"])}) for g in written["generations"]
         ]

@@ -88,6 +88,22 @@ def test_every_message_of_the_client_is_judged(house: House, place: int) -> None
     assert house.engine.prompts == []  # the model never saw it
 
 
+def test_every_judgement_on_a_call_is_in_the_safety_log_without_a_word(house: House) -> None:
+    house.chat()
+    house.chat()  # the prompt was let through before and is not judged again
+    house.chat(messages=[{"role": "user", "content": "the forbidden qzthing"}])
+    events = house.services.store.safety_events()
+    assert [(e.stage, e.action, e.outcome) for e in reversed(events)] == [
+        ("prompt", "allow", "shown"),
+        ("final", "allow", "shown"),
+        ("final", "allow", "shown"),
+        ("prompt", "block", "withheld"),
+    ]
+    assert {(e.user_id, e.message_id) for e in events} == {(OWNER_ID, 0)}
+    assert events[0].digest == house.services.store.digest("the forbidden qzthing")
+    assert "qzthing" not in repr(events)
+
+
 def test_a_reply_is_cut_where_the_guard_says_so(tmp_path: Path) -> None:
     reply = "This is fine. And now the forbidden word comes, with more after it."
     house = House(tmp_path, engine=TellingEngine([reply]))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from app.page.shielding import Reader
 from app.page.templates import Templates
 from app.page.transcript import LONG_PROMPT_CHARS, Transcript
 from app.render import Renderer
@@ -13,6 +14,7 @@ from app.strings import Strings
 from storage.records import Action, Generation, MessageRecord, Stage, Status, VerdictRecord
 
 TRANSCRIPT = Transcript(Templates(Strings.load("en")), Renderer())
+READER = Reader()
 PROMPT = MessageRecord(1, 1, None, "user", "done", "hi <b>", 0, 0, sibling_ids=(1,))
 REPLY = MessageRecord(2, 1, 1, "assistant", "done", "**yes**", 0, 0, sibling_ids=(2,))
 
@@ -33,12 +35,12 @@ def generation(finish_reason: str = "stop", num_left_out: int = 0) -> Generation
     )
 
 
-def shown(reply: MessageRecord, prompt: MessageRecord = PROMPT) -> str:
-    return dict(TRANSCRIPT.items([prompt, reply]))[f"m{reply.id}"]
+def shown(reply: MessageRecord, prompt: MessageRecord = PROMPT, reader: Reader = READER) -> str:
+    return dict(TRANSCRIPT.items([prompt, reply], reader=reader))[f"m{reply.id}"]
 
 
 def test_a_prompt_is_plain_text() -> None:
-    html = dict(TRANSCRIPT.items([PROMPT]))["m1"]
+    html = dict(TRANSCRIPT.items([PROMPT], reader=READER))["m1"]
     assert 'dir="auto">hi &lt;b&gt;</div>' in html
     assert 'data-act="edit"' in html
     assert "versions" not in html
@@ -85,6 +87,24 @@ def test_a_blocked_prompt_gets_a_card_with_a_meter_and_a_way_on() -> None:
     assert 'data-act="edit-prompt" data-id="1"' in html
     assert 'data-act="again"' not in html
     assert "Privacy" in html
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hans", "zh-Hant"])
+@pytest.mark.parametrize("action", ["block", "warn"])
+def test_a_notice_on_self_harm_offers_help_and_the_owners_contacts(
+    language: str, action: Action
+) -> None:
+    templates = Templates(Strings.load(language))
+    found = verdict(action, stage="prompt", category="self_harm")
+    blocked = action == "block"
+    prompt = replace(PROMPT, status="blocked" if blocked else "done", verdicts=(found,))
+    reply = replace(REPLY, status="blocked" if blocked else "done", content="")
+    reader = Reader(contacts="Lifeline: 0800 1 <i>\nA friend")
+    html = dict(Transcript(templates, Renderer()).items([prompt, reply], reader=reader))["m2"]
+    help = templates.strings.say("guard.self_harm_help")
+    assert f'<p class="help" dir="auto">{help}\nLifeline: 0800 1 &lt;i&gt;\nA friend</p>' in html
+    other = replace(prompt, verdicts=(replace(found, category="hate"),))
+    assert "Lifeline" not in shown(reply, other, reader)
 
 
 def test_a_guard_that_failed_shows_no_meter() -> None:
@@ -147,7 +167,7 @@ def test_versions_lead_to_their_neighbours() -> None:
 
 def test_a_long_prompt_is_folded_but_whole() -> None:
     text = "x" * (LONG_PROMPT_CHARS + 1)
-    html = dict(TRANSCRIPT.items([replace(PROMPT, content=text)]))["m1"]
+    html = dict(TRANSCRIPT.items([replace(PROMPT, content=text)], reader=READER))["m1"]
     assert "bubble folded" in html
     assert text in html
 
