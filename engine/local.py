@@ -253,7 +253,7 @@ class LocalEngine:
         return held_bytes(self._device)
 
     def cache_sizes(self) -> CacheSizes:
-        """See `Caching.cache_sizes`."""
+        """What is kept of this and earlier turns. Blocks for a step. Raises `EngineClosed`."""
         return self._scheduler.sizes()
 
     def close(self) -> None:

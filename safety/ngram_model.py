@@ -49,7 +49,6 @@ class NgramModel:
     def __init__(self, config: NgramConfig, tensors: Tensors) -> None:
         """Raises `GuardBroken` if a tensor is missing or has another shape or type."""
         self._num_buckets = config.num_buckets
-        self._filter_bits = config.filter_bits
         self._known = _tensor(tensors, "known", (config.filter_bits // 8,), np.uint8)
         n, d, h, c = config.num_buckets, config.dim, config.hidden, config.num_categories
         self._dim = d
