@@ -58,7 +58,7 @@ def test_generate_writes_the_reply_and_nothing_else(run: Run, folder: Path) -> N
     ran = run("generate", "--prompt", "Hello", "--greedy", "--max-new-tokens", "12")
     expected = reply(folder, Prompt(messages=[{"role": "user", "content": "Hello"}]), GREEDY)
     assert (ran.status, ran.out) == (0, expected + "\n")
-    assert "tiny: 0.0 million parameters, fp32 on " in ran.err
+    assert "tiny-chat: 0.0 million parameters, fp32 on " in ran.err
     assert " new; first after " in ran.err
     assert "ended by " in ran.err
 
