@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.kernels.pages import use_large_pages
 from engine.kernels.products import (
     PANEL,
     Kind,
@@ -95,6 +96,8 @@ class _Planned:
         usable = stored.weight.device.type == "cpu" and stored.fits and own_library() is not None
         self.stored = stored if usable else None
         self.plan = Plan(own_rows=most_rows if usable else 0)
+        if usable:
+            use_large_pages(stored.weight)
 
     packable = False
 

@@ -1,6 +1,6 @@
 /* Dot products of small integers, by the instructions each processor has for them: AVX512-VNNI,
-   AVX-VNNI, AVX2, NEON, or plain C. Two primitives: 64 int8 weights of one row, and 32 4-bit weights
-   of eight rows, times int8 activations. */
+   AVX-VNNI, AVX2, NEON, or plain C. Three primitives: 64 int8 weights of one row, and 32 4-bit
+   weights of eight rows, times int8 activations; and int16 times int16. */
 
 #define GROUP 64 /* int8 activations that share a scale; every width is a multiple of it */
 #define GROUP4 32 /* 4-bit weights of a row that share a scale */
@@ -8,10 +8,22 @@
 
 typedef int32_t Panel __attribute__((vector_size(4 * PANEL))); /* one number for each of 8 rows */
 
-#if LANES == 16 /* AVX512-VNNI */
+#if LANES == 16
+#define PARTS 16 /* sums of 32 bits that are carried side by side */
+#elif defined(__AVX2__)
+#define PARTS 8
+#else
+#define PARTS 4
+#endif
 
-#define PARTS 16
 typedef int32_t Parts __attribute__((vector_size(4 * PARTS)));
+typedef int16_t Shorts __attribute__((vector_size(4 * PARTS), aligned(2), may_alias));
+
+INLINE Shorts load16(const int16_t *from) { return *(const Shorts *)from; }
+
+/* dot8: 64 weights times activations. dot16: each pair of products is added to the sum of its lane. */
+
+#if LANES == 16 /* AVX512-VNNI */
 
 /* dpbusd wants one side unsigned: weights are shifted by 128, and 128 times the sum of the
    activations is taken off again. */
@@ -22,10 +34,11 @@ INLINE Parts dot8(const int8_t *w, const int8_t *x) {
     return (Parts)_mm512_dpbusd_epi32(start, _mm512_xor_si512(_mm512_loadu_si512(w), shift), values);
 }
 
-#elif defined(__AVX2__)
+INLINE Parts dot16(Parts sum, Shorts a, Shorts b) {
+    return (Parts)_mm512_dpwssd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+}
 
-#define PARTS 8
-typedef int32_t Parts __attribute__((vector_size(4 * PARTS)));
+#elif defined(__AVX2__)
 
 INLINE __m256i add_dot(__m256i sum, __m256i is_unsigned, __m256i is_signed) {
 #if defined(__AVXVNNI__)
@@ -47,10 +60,15 @@ INLINE Parts dot8(const int8_t *w, const int8_t *x) {
     return (Parts)sum;
 }
 
-#elif defined(__ARM_FEATURE_DOTPROD)
+INLINE Parts dot16(Parts sum, Shorts a, Shorts b) {
+#if defined(__AVXVNNI__)
+    return (Parts)_mm256_dpwssd_avx_epi32((__m256i)sum, (__m256i)a, (__m256i)b);
+#else
+    return sum + (Parts)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#endif
+}
 
-#define PARTS 4
-typedef int32_t Parts __attribute__((vector_size(4 * PARTS)));
+#elif defined(__ARM_FEATURE_DOTPROD)
 
 INLINE Parts dot8(const int8_t *w, const int8_t *x) {
     int32x4_t sum = vdupq_n_s32(0);
@@ -58,14 +76,22 @@ INLINE Parts dot8(const int8_t *w, const int8_t *x) {
     return (Parts)sum;
 }
 
-#else
+INLINE Parts dot16(Parts sum, Shorts a, Shorts b) { /* which lane takes which pair does not matter */
+    int16x8_t first = (int16x8_t)a, second = (int16x8_t)b;
+    int32x4_t lower = vmlal_s16((int32x4_t)sum, vget_low_s16(first), vget_low_s16(second));
+    return (Parts)vmlal_high_s16(lower, first, second);
+}
 
-#define PARTS 4
-typedef int32_t Parts __attribute__((vector_size(4 * PARTS)));
+#else
 
 INLINE Parts dot8(const int8_t *w, const int8_t *x) {
     Parts sum = {0, 0, 0, 0};
     for (int i = 0; i < GROUP; i++) sum[i % PARTS] += w[i] * x[i];
+    return sum;
+}
+
+INLINE Parts dot16(Parts sum, Shorts a, Shorts b) {
+    for (int i = 0; i < PARTS; i++) sum[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
     return sum;
 }
 

@@ -64,7 +64,7 @@ static void prepare(const Matrix *next, Activations a, int64_t at) {
 
 #define TILE 4 /* rows of weights, of all kinds but 4 bits */
 #define MOST 4 /* rows of activations */
-#define AHEAD 8192 /* bytes: weights are fetched so long before they are needed */
+#define AHEAD 1024 /* bytes: weights are fetched so long before they are needed */
 
 /* `side` rows of weights are read side by side. For one row of activations it is one after the other,
    as memory answers fastest to reading straight on; for more, what is loaded of them serves all. */

@@ -9,6 +9,7 @@
 #include "numbers.h"
 #include "integers.h"
 #include "products.h"
+#include "many.h"
 #include "attention.h"
 
 typedef struct {
@@ -124,4 +125,13 @@ void corral_multiply(const Matrix *m, const float *x, int64_t num, float *y, cha
         for (int64_t i = 0; i < num; i++) prepare(m, a, i);
         multiply(m, a, num, y, 0);
     }
+}
+
+int64_t corral_multiply_many_bytes(const Matrix *m, int64_t num) { return halves_bytes(num, m->width); }
+
+/* The same for many rows and integer weights, in int16: a row is not to the bit what it is alone. */
+void corral_multiply_many(const Matrix *m, const float *x, int64_t num, float *y, char *scratch,
+                          int threads) {
+#pragma omp parallel num_threads(threads)
+    multiply_many(m, x, num, y, scratch);
 }

@@ -1,0 +1,54 @@
+"""Large pages: the tensor keeps its numbers, and lies on such pages where the system has them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.kernels import pages
+
+SIZE = 5 * pages.PAGE_BYTES
+
+
+def large_page_bytes(tensor: Tensor) -> int:
+    """Bytes of large pages in the mappings that `tensor` lies in."""
+    first, last = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        name, _, rest = line.partition(" ")
+        if not name.endswith(":"):
+            start, end = (int(part, 16) for part in name.split("-"))
+            inside = start < last and first < end
+        elif inside and name == "AnonHugePages:":
+            found += int(rest.split()[0]) << 10
+    return found
+
+
+def test_weights_lie_on_large_pages_with_the_same_numbers() -> None:
+    switch = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not switch.exists() or "[never]" in switch.read_text():
+        pytest.skip("the system has no transparent large pages")
+    weights = torch.arange(SIZE // 4, dtype=torch.int32)
+    if "[always]" not in switch.read_text():
+        assert large_page_bytes(weights) == 0
+    pages.use_large_pages(weights)
+    assert torch.equal(weights, torch.arange(SIZE // 4, dtype=torch.int32))
+    if large_page_bytes(weights) == 0:
+        pytest.skip("the system is older than Linux 6.1, or has no free large page now")
+    assert large_page_bytes(weights) >= pages.PAGE_BYTES
+
+
+def test_what_fills_no_large_page_and_other_systems_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(pages, "_advise", lambda: lambda _start, _size, how: asked.append(how) or 0)
+    pages.use_large_pages(torch.ones(100))
+    assert not asked
+    large = torch.ones(SIZE // 4)
+    pages.use_large_pages(large)
+    assert len(asked) == 2
+    monkeypatch.setattr(pages, "_advise", lambda: None)
+    pages.use_large_pages(large)
+    assert len(asked) == 2
