@@ -22,6 +22,9 @@ from engine.stores import Stores, find
 # A CPU may hold 16-bit weights in 32 bit, so twice the files is what a model may take.
 _BYTES_PER_STORED_BYTE = 2
 
+# Weights of a folder, the format first that is preferred.
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "consolidated.*.pth", "adapter_model.bin")
+
 
 class ModelBusy(Exception):
     """A model is being loaded just now; another one cannot be chosen before that has ended."""
@@ -121,9 +124,16 @@ def _config_in_header(path: Path, _changed_ns: int) -> LlamaConfig:
 
 
 def stored_bytes(path: Path) -> int:
-    """How much the weights of a folder, or of one file, take on the disk."""
-    files = path.glob("*.safetensors") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    """How much the weights of a folder, or of one file, take on the disk.
+
+    A folder may hold the same weights in several formats: those count that would be read.
+    """
+    if not path.is_dir():
+        return path.stat().st_size if path.is_file() else 0
+    for pattern in _WEIGHTS:
+        if files := [file for file in path.glob(pattern) if file.is_file()]:
+            return sum(file.stat().st_size for file in files)
+    return 0
 
 
 def fits_beside(path: Path, device: str) -> bool:

@@ -6,11 +6,18 @@ Works on shapes and configs; nothing is loaded. Imports torch when it is asked f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
 
+from app.settings import Settings
 from engine.catalog import KNOWN, KnownModel
 from engine.config import LlamaConfig
 from engine.errors import DeviceAbsent
+from engine.home import OFFLOADED
 from engine.shapes import shape
+
+if TYPE_CHECKING:
+    from engine.placement import Offload, Offloading
+    from engine.quantize import Precision
 
 # Context that a model must have room for beside its weights to count as fitting.
 CONTEXT = 4096
@@ -31,6 +38,19 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class Spread:
+    """A model in several places. `seconds`: what bringing weights takes at least for a token."""
+
+    precision: str
+    num_here: int  # layers on the device
+    num_layers: int
+    num_devices: int
+    brought_bytes: int  # for every token
+    uses_disk: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """The memory for a model: `device` as torch names its kind (cpu, cuda, mps)."""
 
@@ -38,22 +58,18 @@ class Room:
     free_bytes: int
     num_threads: int = 1
     total_bytes: int = 0  # 0: not known
+    offloading: Offloading | None = None  # what may hold layers that the device has no room for
 
     @classmethod
-    def of_machine(cls, device: str) -> Room:
+    def of_machine(cls, device: str, offloading: Offloading) -> Room:
         """What is free now on the device of the settings. Raises `DeviceAbsent`."""
         from engine.device import choose_device, choose_threads, free_bytes, total_bytes
 
         chosen = choose_device(device)
-        return cls(chosen.type, free_bytes(chosen), choose_threads(), total_bytes(chosen))
-
-    @classmethod
-    def if_present(cls, device: str) -> Room | None:
-        """As `of_machine`; None where the device of the settings is absent."""
-        try:
-            return cls.of_machine(device)
-        except DeviceAbsent:
-            return None
+        free = free_bytes(chosen)
+        if offloading.most_bytes:
+            free = min(free, offloading.most_bytes)
+        return cls(chosen.type, free, choose_threads(), total_bytes(chosen), offloading)
 
     def weights(self, config: LlamaConfig, precision: str) -> int:
         """Bytes of the weights alone, in one of `engine.fit.PRECISIONS`."""
@@ -68,15 +84,49 @@ class Room:
         """What a model of this shape takes, in the precision that the engine would choose."""
         import torch
 
-        from engine.fit import PRECISIONS, fit, predict
-        from engine.loading import choose_precision
+        from engine.fit import fit, predict
 
-        device = torch.device(self.device)
-        chosen = next((p for p in PRECISIONS if p == precision), choose_precision(config, device))
+        device, chosen = torch.device(self.device), self._precision(config, precision)
         found = fit(config, chosen, self.free_bytes, device)
         context = min(CONTEXT, config.context_length)
         num_bytes = predict(config, chosen, context=context, device=device).peak_bytes
         return Need(chosen, num_bytes, found.max_context >= context)
+
+    def spread(self, config: LlamaConfig, precision: str = "auto") -> Spread | None:
+        """How a model would lie that the device has no room for; None if there is no room at all.
+
+        The first time it may measure how fast weights come, which takes a moment.
+        """
+        import torch
+
+        from engine.bandwidth import DISK, MEMORY
+
+        chosen = self._precision(config, precision)
+        if self.offloading is None:
+            return None
+        found = self.offloading.plan(config, chosen, torch.device(self.device))
+        if found is None or found.is_whole:
+            return None
+        on_disk = found.brought_bytes(DISK)
+        return Spread(
+            chosen,
+            found.num_layers(found.main),
+            config.num_hidden_layers,
+            len(set(found.layer_devices)),
+            found.brought_bytes(MEMORY) + on_disk,
+            on_disk > 0,
+            self.offloading.seconds(found),
+        )
+
+    def _precision(self, config: LlamaConfig, wanted: str) -> Precision:
+        """`wanted`, or what the engine would choose."""
+        import torch
+
+        from engine.fit import PRECISIONS
+        from engine.loading import choose_precision
+
+        usual = choose_precision(config, torch.device(self.device))
+        return next((each for each in PRECISIONS if each == wanted), usual)
 
     def suggestions(self) -> list[KnownModel]:
         """The largest suited chat model that asks for no account, and the largest that does.
@@ -99,3 +149,19 @@ class Room:
         if self.device == "cpu" and model.num_parameters > limit:
             return False
         return self.need(shape(model.shape)).fits
+
+
+def room_here(settings: Settings) -> Room | None:
+    """What is free now on the device of the settings; None if this machine has no such device."""
+    try:
+        return Room.of_machine(settings.device, offloading(settings))
+    except DeviceAbsent:
+        return None
+
+
+def offloading(settings: Settings) -> Offloading:
+    """What may hold the layers of a model that is larger than the device. Imports torch."""
+    from engine.placement import Offloading
+
+    mode: Offload = cast("Offload", settings.offload)  # one of these, by its pattern
+    return Offloading(mode, settings.data / OFFLOADED, settings.device_megabytes << 20)

@@ -183,9 +183,10 @@ class RunningModel:
         with Peak(partial(held_bytes, device)) as peak:
             engine = self._load(settings)
         try:
-            precision = engine.info().precision
+            info = engine.info()
+            precision = info.precision
             predicted = predicted_load(config_of(path), precision, device.type)
-            if predicted and peak.num_bytes >= LEAST_BYTES and self._is_quiet():
+            if predicted and not info.spread and peak.num_bytes >= LEAST_BYTES and self._is_quiet():
                 taken = Taken(settings.model, precision, device.type, predicted, peak.num_bytes)
                 measured.keep(self._store, taken)
         except (EngineError, StorageError) as error:  # it answers; only its record is missing

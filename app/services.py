@@ -24,6 +24,7 @@ from app.library import Library
 from app.models import find_model
 from app.parts import Part, PartView
 from app.probing import Probing
+from app.room import offloading
 from app.running_model import RunningModel
 from app.settings import Settings
 from app.task import Means, Step, Task, cache_scope
@@ -264,6 +265,7 @@ def load_engine(settings: Settings) -> Engine:
         precision=settings.precision,
         kept="int8" if settings.cache_precision == "int8" else "auto",
         measured=settings.data / MEASURED,
+        offloading=offloading(settings),
         threads=settings.threads or None,
         cache_bytes=settings.cache_megabytes << 20 or None,
         disk_folder=settings.data / KEPT_FOLDER,

@@ -52,6 +52,18 @@ class Settings:
     precision: str = setting(
         "auto", "How weights are kept.", pattern=r"auto|fp32|bf16|int8|int4|int4-128"
     )
+    offload: str = setting(
+        "auto",
+        "Where layers go that the device has no room for: to other GPUs and to main memory (auto), "
+        "to the disk as well (disk), or nowhere (never). Answers come slowly then.",
+        pattern=r"auto|disk|never",
+    )
+    device_megabytes: int = setting(
+        0,
+        "Memory of the device that a model may take; 0 takes what is free.",
+        low=0,
+        high=4_000_000,
+    )
     adapter: str = setting(
         "", "Folder of a LoRA adapter that is merged into the model.", pattern=r".*", shown="none"
     )

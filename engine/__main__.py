@@ -22,6 +22,10 @@ from engine.evaluate import RowsInvalid
 from engine.home import PointerUnreadable, data_folder
 
 _DEVICES = "auto, cpu, cuda, cuda:1, mps"
+_OFFLOAD = (
+    "where layers go that the device has no room for: other GPUs and main memory (auto), the disk "
+    "as well (disk), or nowhere (never)"
+)
 _PRECISIONS = ("auto", "fp32", "bf16", "fp16", "int8", "int4", "int4-128")
 
 
@@ -89,6 +93,9 @@ def _add_model(parser: argparse.ArgumentParser, *, shape: str = "") -> None:
     add("--models", type=Path, default=models_folder(), help="folder of downloaded models")
     add("--device", default="auto", help=_DEVICES)
     add("--precision", default="auto", choices=_PRECISIONS)
+    add("--offload", default="auto", choices=("auto", "disk", "never"), help=_OFFLOAD)
+    most = "memory of the device that the model may take; 0 takes what is free"
+    add("--device-megabytes", type=int, default=0, metavar="N", help=most)
     kept = "keys and values: auto, or int8 in about half the memory"
     add("--cache-precision", default="auto", choices=("auto", "int8"), help=kept)
     add("--threads", type=int, default=0, help="processor threads; 0 chooses by the machine")

@@ -190,6 +190,7 @@ class EngineInfo:
     deterministic: bool = False  # the same prompt, sampling and seed give the same reply
     draft: str = ""  # display name of the model that guesses ahead
     kernels: str = ""  # which ways to multiply were measured, and how long each took
+    spread: str = ""  # which layers lie in several places, and how slow that is; "": all in one
     quality: str = ""  # what quantizing costs this model, where it was measured
     leaves_to: str = ""  # host that prompts are sent to; "": they stay on this machine
 

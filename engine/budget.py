@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def budget_for(
     shape: CacheShape, device_bytes: int | None, memory_bytes: int | None, max_context: int | None
 ) -> Budget:
     """What to keep of a loaded model's keys and values; None: as much as is usual here."""
-    free = free_bytes(shape.device)
+    free = _free_for_slots(shape)
     on_device = _usual_device_bytes(shape, free) if device_bytes is None else device_bytes
     moved_off = _usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
     fitting = max(_LEAST_CONTEXT, min(on_device, free) // shape.token_bytes)
@@ -47,6 +48,12 @@ def disk_tier(
     shape = model.cache_shape  # all that keys and values depend on besides the tokens:
     parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
     return DiskTier(folder, "|".join(str(part) for part in parts), num_bytes)
+
+
+def _free_for_slots(shape: CacheShape) -> int:
+    """Bytes that keys and values could take; of several devices, until the first is full."""
+    layers = Counter(shape.devices)
+    return min(free_bytes(device) * shape.num_layers // num for device, num in layers.items())
 
 
 def _usual_device_bytes(shape: CacheShape, free: int) -> int:

@@ -7,12 +7,14 @@ Parameters and context come from each model's shape (`engine/shapes.py`). Sizes 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from engine.errors import CheckpointMissing
+from engine.quantizations import without_encoding
 from engine.shapes import shape
 from engine.stores import Stores, find, gguf_files, is_gguf
 
@@ -132,6 +134,29 @@ def resolve(name: str, *, models: Path | None = None, stores: Stores | None = No
         )
     names = [BUILT_IN, *here, *elsewhere, *(m.name for m in KNOWN)]
     raise CheckpointMissing(_unknown(name, names))
+
+
+def in_another_format(name: str, *, models: Path, stores: Stores | None = None) -> Path | None:
+    """The model `name` of the hub as it lies here under another name: as GGUF, or as Meta wrote it.
+
+    Of several quantizations the largest. Ollama's names do not say which model of a family it is.
+    """
+    elsewhere = ((found.name, found.path) for found in find(stores) if found.program != "ollama")
+    alike = {path for here, path in (*installed(models), *elsewhere) if is_alike(here, name)}
+    return max(alike, key=lambda path: path.stat().st_size, default=None)
+
+
+def is_alike(one: str, other: str) -> bool:
+    """Whether two names mean the same model: whoever offers it, in whatever format.
+
+    `meta-llama/Llama-3.2-1B-Instruct`, `Llama3.2-1B-Instruct` and `llama-3.2-1b-instruct-Q4_K_M`.
+    """
+    return _bare(one) == _bare(other)
+
+
+def _bare(name: str) -> str:
+    last = without_encoding(name.rstrip("/").rpartition("/")[2].lower().removesuffix(".gguf"))
+    return re.sub(r"^meta|(hf|gguf)$", "", re.sub(r"[^a-z0-9]", "", last))
 
 
 def installed(models: Path | None) -> list[tuple[str, Path]]:

@@ -25,6 +25,7 @@ from engine.formats.gguf_model import config_of, tensors_by_name
 from engine.formats.meta import is_meta, read_meta
 from engine.json_values import MAX_TOKENIZER_BYTES, refuse_huge
 from engine.quantize import Grouped
+from engine.stores import is_gguf
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model")
 
@@ -128,9 +129,9 @@ def _open_meta(folder: Path, *, allow_pickle: bool) -> Checkpoint:
 
 
 def base_of(adapter: Adapter) -> Path:
-    """The model that an adapter was trained on: a folder, or a name known beside the adapter.
+    """The model that an adapter was trained on: a path, or a name known beside the adapter.
 
-    Raises `CheckpointMissing`.
+    Where that model lies here in another format alone, it is that. Raises `CheckpointMissing`.
     """
     folder = adapter.folder
     if not adapter.base:
@@ -139,13 +140,14 @@ def base_of(adapter: Adapter) -> Path:
             "and give this folder with --adapter."
         )
     for beside in (folder / adapter.base, folder.parent / adapter.base):
-        if beside.is_dir() and beside != folder:
+        if beside != folder and (beside.is_dir() or is_gguf(beside)):
             return beside
     for models in (folder.parent, folder.parent.parent):
         try:
             return catalog.resolve(adapter.base, models=models)
         except CheckpointMissing:
-            continue
+            if found := catalog.in_another_format(adapter.base, models=models):
+                return found
     raise CheckpointMissing(
         f"The adapter {folder.name} belongs to the model {adapter.base}, which is not on this "
         "machine: download it, or choose its folder and give this one with --adapter."
@@ -171,10 +173,14 @@ def _changed(base: Checkpoint, adapter: Adapter) -> Checkpoint:
         paired = heads.get(name.split(".")[-2], 0) if base.paired else 0
         tensors[name] = Changed(tensors[name], name, change, paired)
     tensors.update(adapter.replaced)
+    table = adapter.replaced.get("model.embed_tokens.weight")
+    if table is not None and table.shape:  # of another size where the training added tokens
+        config = replace(config, vocab_size=table.shape[0])
     return replace(
         base,
         path=adapter.folder,
         text=text_of(base, adapter),
+        config=config,
         tensors=tensors,
         fingerprint=adapter.over(base.fingerprint),
     )

@@ -20,7 +20,7 @@ from engine.catalog import (
 )
 from engine.errors import PromptEmpty, SamplingInvalid
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
-from engine.home import MEASURED, PointerUnreadable, data_folder
+from engine.home import MEASURED, OFFLOADED, PointerUnreadable, data_folder
 from engine.infill import infill_ids
 from engine.usual import usual_sampling
 
@@ -36,6 +36,7 @@ FILTERS: dict[str, type[int | float]] = {
 if TYPE_CHECKING:
     from engine.local import LocalEngine
     from engine.opening import Opened
+    from engine.placement import Offloading
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -141,12 +142,21 @@ def inspect(options: argparse.Namespace) -> int:
     if options.known:
         print(describe_known(device=options.device))
     elif folder is None:
-        print(describe(shape(options.shape), name=options.shape, device=options.device))
+        text = describe(
+            shape(options.shape),
+            name=options.shape,
+            device=options.device,
+            offloading=_offloading(options),
+        )
+        print(text)
     else:
-        print(describe_checkpoint(folder, device=options.device, **_opening(options)))
+        text = describe_checkpoint(
+            folder, device=options.device, offloading=_offloading(options), **_opening(options)
+        )
+        print(text)
         opened = _opened(options)
         print(_text_side(opened))
-        for quality in known_quality(opened.fingerprint, _measured_folder()).values():
+        for quality in known_quality(opened.fingerprint, _folder(MEASURED)).values():
             print(f"Measured here: {quality}.")
     return 0
 
@@ -174,6 +184,7 @@ def fit(options: argparse.Namespace) -> int:
             context=min(options.context, config.context_length),
             users=options.users,
             device=options.device,
+            offloading=_offloading(options),
         )
     )
     return 0
@@ -212,17 +223,27 @@ def _engine(options: argparse.Namespace) -> LocalEngine:
         device=options.device,
         precision=options.precision,
         kept=options.cache_precision,
-        measured=_measured_folder(),
+        measured=_folder(MEASURED),
+        offloading=_offloading(options),
         threads=options.threads or None,
     )
     note(_described(engine.info()))
     return engine
 
 
-def _measured_folder() -> Path | None:
-    """Where what was measured of models is kept; None if the data folder cannot be found."""
+def _offloading(options: argparse.Namespace) -> Offloading:
+    """What may hold the layers that the device has no room for."""
+    from engine.placement import Offloading
+
+    if options.device_megabytes < 0:
+        raise SamplingInvalid("--device-megabytes must be 0 or more.")
+    return Offloading(options.offload, _folder(OFFLOADED), options.device_megabytes << 20)
+
+
+def _folder(name: str) -> Path | None:
+    """A folder in the data folder; None if that cannot be found."""
     try:
-        return data_folder() / MEASURED
+        return data_folder() / name
     except PointerUnreadable:
         return None
 

@@ -79,7 +79,9 @@ class DiskTier:
                     return
                 self._pending[digest] = PIECE * slot.shape.token_bytes
             start, end = at * PIECE, (at + 1) * PIECE
-            content = torch.stack([layer[:, start:end] for layer in slot.layers]).cpu()
+            device = slot.shape.device
+            parts = [layer[:, start:end].to(device) for layer in slot.layers]
+            content = torch.stack(parts).cpu()
             ids = slot.ids[start:end]
             self._jobs.put(lambda p=place, d=digest, i=ids, c=content: self._write(p, d, i, c))  # type: ignore[misc]
 

@@ -27,9 +27,9 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "int8", "int4", "int4-128")
 
 CPU = torch.device("cpu")
 
-# Left to the system and to what a pass needs beside weights and cache.
-_SPARE = 0.85
-_CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
+# The rest is left to the system and to what a pass needs beside weights and cache.
+SPARE = 0.85
+CHUNK = 512  # tokens of a prompt that are read at once: the scheduler's default
 # What torch's libraries pack for the product of a chunk: measured with `benchmarks/fit.py`.
 _PACKED_BYTES = 32 << 20
 # Weights are quantized a block at a time; what is held for one, in float32 copies of it: itself,
@@ -65,31 +65,52 @@ class Memory:
 
 def weight_bytes(config: LlamaConfig, precision: Precision, device: torch.device = CPU) -> int:
     """Bytes of all weights as this engine holds them in `precision`."""
-    hidden, layers = config.hidden_size, config.num_hidden_layers
+    return sum(part_bytes(config, precision, device).values())
+
+
+def part_bytes(
+    config: LlamaConfig, precision: Precision, device: torch.device = CPU
+) -> dict[str, int]:
+    """Bytes of each part: `embedding`, `layers.0` ..., `norm`, and `head` where it is not tied."""
+    hidden, ffn = config.hidden_size, config.intermediate_size
     wide = activation_dtype(precision, device).itemsize
-    matrices = sum(_matrix_bytes(*each, precision) for each in _matrices(config))
     qkv = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    biases = (qkv + hidden) * config.attention_bias
-    biases += (2 * config.intermediate_size + hidden) * config.mlp_bias
-    return matrices + (layers * (2 * hidden + biases) + hidden) * wide
+    vectors = 2 * hidden + (qkv + hidden) * config.attention_bias
+    vectors += (2 * ffn + hidden) * config.mlp_bias
+    layer = sum(_matrix_bytes(*each, False, precision, device) for each in _of_layer(config))
+    table = _matrix_bytes(config.vocab_size, hidden, True, precision, device)
+    parts = {"embedding": table}
+    for number in range(config.num_hidden_layers):
+        parts[f"layers.{number}"] = layer + vectors * wide
+    parts["norm"] = hidden * wide
+    return parts if config.tie_word_embeddings else {**parts, "head": table}
 
 
 def _matrices(config: LlamaConfig) -> Iterator[tuple[int, int, bool]]:
     """Rows, columns, and whether it is a table of embeddings, in the order of loading."""
+    yield config.vocab_size, config.hidden_size, True
+    for _ in range(config.num_hidden_layers):
+        for rows, width in _of_layer(config):
+            yield rows, width, False
+    if not config.tie_word_embeddings:
+        yield config.vocab_size, config.hidden_size, True
+
+
+def _of_layer(config: LlamaConfig) -> Iterator[tuple[int, int]]:
+    """Rows and columns of a layer's matrices."""
     hidden, ffn = config.hidden_size, config.intermediate_size
     query = config.num_attention_heads * config.head_dim
-    yield config.vocab_size, hidden, True
-    for _ in range(config.num_hidden_layers):
-        yield query + 2 * config.num_key_value_heads * config.head_dim, hidden, False
-        yield hidden, query, False
-        yield 2 * ffn, hidden, False
-        yield hidden, ffn, False
-    if not config.tie_word_embeddings:
-        yield config.vocab_size, hidden, True
+    yield query + 2 * config.num_key_value_heads * config.head_dim, hidden
+    yield hidden, query
+    yield 2 * ffn, hidden
+    yield hidden, ffn
 
 
-def _matrix_bytes(rows: int, width: int, table: bool, precision: Precision) -> int:
-    if precision in INT4_GROUPS and not table and _packs(rows, width):
+def _matrix_bytes(
+    rows: int, width: int, table: bool, precision: Precision, device: torch.device = CPU
+) -> int:
+    packs = device.type == "cpu" and _packs(rows, width)  # elsewhere four bits become eight
+    if precision in INT4_GROUPS and not table and packs:
         return rows * width // 2 + rows * (width // int4_group(precision, width)) * 2
     if precision == "int8" or precision in INT4_GROUPS:
         return rows * width + 4 * rows
@@ -104,7 +125,7 @@ def fit(config: LlamaConfig, precision: Precision, free: int, device: torch.devi
     """How much context `free` bytes leave beside the weights in `precision`."""
     weights = weight_bytes(config, precision, device)
     token = cache_shape(config, precision, device).token_bytes
-    room = int(free * _SPARE) - weights
+    room = int(free * SPARE) - weights
     return Fit(precision, weights, token, max(0, min(config.context_length, room // token)))
 
 
@@ -124,12 +145,12 @@ def predict(
     return Memory(
         weights,
         users * slot,
-        _activation_bytes(config, precision, min(context, _CHUNK), context, shape),
-        _loading_bytes(config, precision),
+        activation_bytes(config, precision, min(context, CHUNK), context, shape),
+        _loading_bytes(config, precision, device),
     )
 
 
-def _loading_bytes(config: LlamaConfig, precision: Precision) -> int:
+def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.device) -> int:
     """The most that is held while matrix after matrix is read: the finished ones, and one's making.
 
     A stacked matrix is read in parts and joined, so what was read is held twice for a moment.
@@ -137,10 +158,11 @@ def _loading_bytes(config: LlamaConfig, precision: Precision) -> int:
     stored = {"float32": 4, "float64": 8}.get(config.dtype, 1 if config.quantized else 2)
     kept = peak = 0
     for rows, width, table in _matrices(config):
-        final = _matrix_bytes(rows, width, table, precision)
+        final = _matrix_bytes(rows, width, table, precision, device)
         num = rows * width
         making = num * stored * (1 if table else 2)
-        if precision in INT4_GROUPS and not table and _packs(rows, width):
+        packs = device.type == "cpu" and _packs(rows, width)
+        if precision in INT4_GROUPS and not table and packs:
             making += num + num // 2  # one value a byte, then half of them in their new order
         making += 4 * min(num, BLOCK_VALUES) * _BLOCK_COPIES.get(precision, 0)
         same = not table and precision not in _BLOCK_COPIES and final == num * stored
@@ -149,7 +171,7 @@ def _loading_bytes(config: LlamaConfig, precision: Precision) -> int:
     return max(peak, kept)
 
 
-def _activation_bytes(
+def activation_bytes(
     config: LlamaConfig, precision: Precision, num: int, context: int, shape: CacheShape
 ) -> int:
     """The widest moment of a pass over `num` tokens with `context` keys behind them."""

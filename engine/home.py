@@ -13,6 +13,7 @@ from pathlib import Path
 
 MOVED_FILE = "moved-to"  # in the system's folder: one line, the folder that holds the data now
 
+OFFLOADED = "offloaded"  # in the data folder: layers of a model while it runs from the disk
 MEASURED = "measured"  # in the data folder: what was measured of models, a file for each
 
 

@@ -17,15 +17,24 @@ from engine.device import choose_device, free_bytes, total_bytes
 from engine.extension import extended
 from engine.fit import PRECISIONS, fit, predict
 from engine.loading import choose_precision
+from engine.placement import NOWHERE, Offloading, Placement
 from engine.shapes import SHAPES, shape
 
 
-def describe(config: LlamaConfig, *, name: str = "", device: str = "auto") -> str:
-    """The architecture and its costs, as lines of text."""
+def describe(
+    config: LlamaConfig,
+    *,
+    name: str = "",
+    device: str = "auto",
+    offloading: Offloading = NOWHERE,
+) -> str:
+    """The architecture and its costs, as lines of text.
+
+    What the device has no room for is placed as `offloading` allows, and how slow that is measured.
+    """
     chosen = choose_device(device)
-    free = free_bytes(chosen)
-    lines = [*_architecture(config, name), "", *_cache(config), "", *_fits(config, chosen, free)]
-    return "\n".join(lines)
+    fits = _fits(config, chosen, offloading)
+    return "\n".join([*_architecture(config, name), "", *_cache(config), "", *fits])
 
 
 def describe_checkpoint(
@@ -35,24 +44,38 @@ def describe_checkpoint(
     adapter: Path | None = None,
     allow_pickle: bool = False,
     extension: str = "",
+    offloading: Offloading = NOWHERE,
 ) -> str:
     """`describe` for a model on the disk; see `open_model`. Raises any `CheckpointError`."""
     checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
     checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
     stored = f"Stored as {_size(checkpoint.weight_bytes)} ({_stored_as(checkpoint.config)})."
-    text = describe(checkpoint.config, name=checkpoint.name, device=device)
+    text = describe(checkpoint.config, name=checkpoint.name, device=device, offloading=offloading)
     return f"{text}\n{stored}"
 
 
 def describe_need(
-    config: LlamaConfig, precision: str, *, context: int, users: int, device: str = "auto"
+    config: LlamaConfig,
+    precision: str,
+    *,
+    context: int,
+    users: int,
+    device: str = "auto",
+    offloading: Offloading = NOWHERE,
 ) -> str:
-    """What `users` conversations of `context` tokens will take, beside what is free."""
+    """What `users` conversations of `context` tokens will take, beside what is free.
+
+    What does not fit is placed as `offloading` allows.
+    """
     chosen = choose_device(device)
     held = next((p for p in PRECISIONS if p == precision), choose_precision(config, chosen))
     need = predict(config, held, context=context, users=users, device=chosen)
-    free = free_bytes(chosen)
-    verdict = "It fits." if need.peak_bytes < free else "It does not fit: choose less of something."
+    free = _free(chosen, offloading)
+    verdict = "It fits."
+    if need.peak_bytes >= free:
+        placement = offloading.plan(config, held, chosen, context=context, users=users)
+        less = "It does not fit: choose less of something."
+        verdict = _told(placement, offloading) or less
     return "\n".join(
         (
             f"{held} on {chosen.type}, {users} x {context:,} tokens:",
@@ -132,11 +155,28 @@ def _cache(config: LlamaConfig) -> list[str]:
     return lines
 
 
-def _fits(config: LlamaConfig, device: torch.device, free: int) -> list[str]:
+def _free(device: torch.device, offloading: Offloading) -> int:
+    """Bytes of `device` that a model may take."""
+    free = free_bytes(device)
+    return min(free, offloading.most_bytes) if offloading.most_bytes else free
+
+
+def _told(placement: Placement | None, offloading: Offloading) -> str:
+    """Which layers go where and how slow that is; "" for no placement, or one on the device."""
+    if placement is None or placement.is_whole:
+        return ""
+    return placement.told(offloading.seconds(placement))
+
+
+def _fits(config: LlamaConfig, device: torch.device, offloading: Offloading) -> list[str]:
+    free = _free(device, offloading)
     lines = [f"On {device.type}, {_size(free)} free:"]
     for precision in PRECISIONS:
         found = fit(config, precision, free, device)
-        context = f"{found.max_context:,} tokens" if found.max_context else "does not fit"
+        context = f"{found.max_context:,} tokens"
+        if not found.max_context:
+            placement = offloading.plan(config, precision, device)
+            context = _told(placement, offloading) or "does not fit"
         lines.append(f"  {precision:5} weights {_size(found.weight_bytes):>9}   {context}")
     return lines
 

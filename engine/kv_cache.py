@@ -11,7 +11,9 @@ handled as they always are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -41,6 +43,12 @@ class CacheShape:
     dtype: torch.dtype
     device: torch.device
     context_length: int
+    layer_devices: tuple[torch.device, ...] = ()  # of each layer, where not all are on `device`
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where the keys and values of each layer lie."""
+        return self.layer_devices or (self.device,) * self.num_layers
 
     @property
     def entry(self) -> int:
@@ -128,16 +136,9 @@ class Slot:
         """Make room for `num_tokens` in total. Raises `DeviceOutOfMemory`; the slot stays whole."""
         if num_tokens <= self.capacity:
             return
-        shape, capacity = self.shape, self.shape.bucket(num_tokens)
+        capacity = self.shape.bucket(num_tokens)
         try:
-            buffer = torch.empty(
-                shape.num_layers,
-                2 * shape.num_kv_heads,
-                capacity,
-                shape.entry,
-                dtype=shape.dtype,
-                device=shape.device,
-            )
+            layers = [layer for part in self._buffers(capacity) for layer in part.unbind(0)]
         except (RuntimeError, MemoryError) as error:
             if is_out_of_memory(error):
                 raise DeviceOutOfMemory(
@@ -145,10 +146,16 @@ class Slot:
                     "close other conversations or programs, or choose a smaller model."
                 ) from error
             raise
-        layers = list(buffer.unbind(0))
         for new, old in zip(layers, self.layers, strict=False):
             new[:, : self.length].copy_(old[:, : self.length])
         self.layers, self.capacity = layers, capacity
+
+    def _buffers(self, capacity: int) -> Iterator[Tensor]:
+        """Room for all layers: one piece of memory for those that follow each other on a device."""
+        shape = self.shape
+        for device, layers in groupby(shape.devices):
+            size = (len(list(layers)), 2 * shape.num_kv_heads, capacity, shape.entry)
+            yield torch.empty(size, dtype=shape.dtype, device=device)
 
     def trim(self, length: int) -> None:
         """Forget everything after the first `length` tokens."""

@@ -11,8 +11,8 @@ heads per key-value head, D head dimension.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +28,7 @@ from engine.quantize import Precision, activation_dtype
 from engine.rotary import Rotary, rotate
 
 if TYPE_CHECKING:
+    from engine.dispatch import Dispatch
     from engine.low_rank import Adapted, LowRank
 
 # One row's part of a pass: its slot, and how many of the tokens are for it.
@@ -42,6 +43,17 @@ class Pass:
     turns: Tensor  # (N, D / 2) complex: the rotation of each token
     masks: list[Tensor | None]  # per row, (R · n, T): -inf where a key must not be seen; None: all
     adapted: Adapted = ()  # which of the tokens compute with an adapter
+    elsewhere: dict[torch.device, Pass] = field(default_factory=dict)  # the same, on other devices
+
+    def to(self, device: torch.device | str, **_how: object) -> Pass:
+        """The same for layers on `device`, moved there once. accelerate's hooks ask for it."""
+        device = torch.device(device)
+        if device == self.turns.device:
+            return self
+        if device not in self.elsewhere:
+            masks = [None if mask is None else mask.to(device) for mask in self.masks]
+            self.elsewhere[device] = replace(self, turns=self.turns.to(device), masks=masks)
+        return self.elsewhere[device]
 
 
 class Norm:
@@ -151,6 +163,15 @@ class Block:
         return attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
 
 
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The way of a pass through the model; hooks may stand around each (`engine/dispatch.py`)."""
+
+    look_up: Callable[[Tensor], Tensor]  # ids (N,) → (N, C)
+    layers: Sequence[Callable[[Tensor, Pass, int], Tensor]]  # (N, C) → (N, C)
+    read_out: Callable[[Tensor], Tensor]  # (N, C) → (N, V)
+
+
 class Llama:
     """The whole model. Not safe for two threads at once: one compute thread owns it."""
 
@@ -169,8 +190,11 @@ class Llama:
     ) -> None:
         self.config, self.precision, self.device = config, precision, device
         self.embedding, self.blocks, self.norm, self.head = embedding, blocks, norm, head
+        self.stages = Stages(embedding.rows, blocks, lambda x: head(norm(x)))
         self.rotary = rotary
+        self.dispatch: Dispatch | None = None  # where parts lie that are not on `device`
         self.kernels = ""  # which kernels multiply, and why: measured at loading
+        self.spread = ""  # where its parts lie and how slow that is, if they are in several places
         self.quality: object = None  # what quantizing costs, if it was measured: `Quality`
         self.step: Step | None = None  # an own kernel for passes of few tokens
         self.adapters: set[str] = set()  # fingerprints of those that rows may compute with
@@ -210,13 +234,13 @@ class Llama:
             _lengthen(ids, spans)
             return logits
         step = self._prepare(spans)
-        x = self.embedding.rows(torch.tensor(ids, device=self.device))  # (N, C)
-        for layer, block in enumerate(self.blocks):
+        x = self.stages.look_up(torch.tensor(ids, device=self.device))  # (N, C)
+        for layer, block in enumerate(self.stages.layers):
             x = block(x, step, layer)
         if not every and len(ids) > len(spans):
             ends = itertools.accumulate(num for _, num in spans)
             x = x[[end - 1 for end in ends]]  # (rows, C)
-        logits = self.head(self.norm(x)).float()
+        logits = self.stages.read_out(x).float().to(self.device)
         _lengthen(ids, spans)
         return logits
 
@@ -261,13 +285,17 @@ class Llama:
         """What the first layer makes of x (n, C) at the beginning of a sequence: for self-tests."""
         slot = Slot(self.cache_shape)
         self.make_room(slot, len(x))
-        return self.blocks[0](x.clone(), self._prepare([(slot, len(x))]), 0)
+        return self.stages.layers[0](x.clone(), self._prepare([(slot, len(x))]), 0)
 
     def unload(self) -> None:
         """Let go of all weights; the model cannot be used afterwards."""
         self.step = None
         empty = Dense(torch.empty(0, 0))
         self.blocks, self.embedding, self.head = (), empty, empty
+        self.stages = Stages(empty.rows, (), empty)
+        if self.dispatch is not None:
+            self.dispatch.close()
+            self.dispatch = None
         give_back()
 
     @property

@@ -18,11 +18,13 @@ import torch
 from engine.checkpoint import Checkpoint
 from engine.config import LlamaConfig
 from engine.device import device_name, is_out_of_memory
+from engine.dispatch import Dispatch
 from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
 from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
 from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
+from engine.placement import NOWHERE, Offloading
 from engine.quality import Quality, QualityCheck
 from engine.quantize import PRECISIONS as _PRECISIONS
 from engine.quantize import Precision
@@ -53,20 +55,23 @@ def load_model(
     kept: Kept = "auto",
     *,
     check: QualityCheck | None = None,
+    offloading: Offloading = NOWHERE,
 ) -> tuple[Llama, str]:
     """The model in the first way that passes its tests, and a note if there is more to say.
 
-    `kept` is how keys and values are. `check` measures what quantizing costs. Raises
-    `CheckpointError`, and `DeviceOutOfMemory` if the device has no room for the weights.
+    `kept` is how keys and values are. `check` measures what quantizing costs. `offloading` says
+    what may hold layers that the device has no room for. Raises `CheckpointError`, and
+    `DeviceOutOfMemory` if there is no room for the weights.
     """
     note = ""
     for place, candidate in _ways(checkpoint.config, device, precision):
-        model = _try(checkpoint, place, candidate, progress, kept)
+        model = _try(checkpoint, place, candidate, progress, kept, offloading)
         if model is None:
             note = note or f"{candidate} failed its self-test on {device_name(place)}"
             continue
-        attach_step(model)
-        model.kernels = tune(model)
+        if model.dispatch is None:
+            attach_step(model)
+            model.kernels = tune(model)
         log.info("%s: %s", checkpoint.name, model.kernels)
         quality = model.quality = check.of(model, checkpoint) if check else None
         log.info("%s: %s", checkpoint.name, quality or "no quality to measure")
@@ -124,10 +129,11 @@ def _try(
     precision: Precision,
     progress: Callable[[float], None],
     kept: Kept,
+    offloading: Offloading,
 ) -> Llama | None:
     """The model, or None if it fails a test or the device cannot run it."""
     try:
-        model = load_llama(checkpoint, precision, device, kept=kept, progress=progress)
+        model = _load(checkpoint, device, precision, progress, kept, offloading)
         error = self_test(model)
         if device.type != "cpu" and first_layer_error(model, checkpoint) > _LAYER_TOLERANCE:
             error = float("inf")
@@ -146,6 +152,38 @@ def _try(
     log.warning("%s on %s failed its self-test: error %.3g", precision, device, error)
     model.unload()
     return None
+
+
+def _load(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    precision: Precision,
+    progress: Callable[[float], None],
+    kept: Kept,
+    offloading: Offloading,
+) -> Llama:
+    """The model on `device`, or spread over several places where that has no room for it."""
+    placement = None
+    if offloading.mode != "never":
+        placement = offloading.plan(checkpoint.config, precision, device, kept=kept)
+    if placement is None and offloading.most_bytes:
+        raise DeviceOutOfMemory(
+            f"{checkpoint.name} does not fit {offloading.most_bytes / 1e6:.0f} MB of "
+            f"{device_name(device)} and whatever else it may use: allow more with "
+            "--device-megabytes, or the disk with --offload disk."
+        )
+    if placement is None or placement.is_whole:
+        return load_llama(checkpoint, precision, device, kept=kept, progress=progress)
+    dispatch, main = Dispatch(placement, offloading.folder), torch.device(placement.main)
+    try:
+        model = load_llama(
+            checkpoint, precision, main, kept=kept, progress=progress, dispatch=dispatch
+        )
+    except BaseException:
+        dispatch.close()
+        raise
+    model.spread = placement.told(offloading.seconds(placement))
+    return model
 
 
 def attach_step(model: Llama) -> bool:

@@ -38,6 +38,7 @@ from engine.kv_cache import Kept
 from engine.loading import PRECISIONS
 from engine.opening import LoadedModel, Opened, open_draft, open_model
 from engine.pace import thread_choices
+from engine.placement import NOWHERE, Offloading
 from engine.retrace import retrace, score
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
@@ -71,13 +72,14 @@ class LocalEngine:
         extension: str = "",
         kept: Kept = "auto",
         measured: Path | None = None,
+        offloading: Offloading = NOWHERE,
         name: str | None = None,
         progress: Callable[[float], None] = lambda _part: None,
     ) -> None:
         """Load the model at `folder`, a folder or a GGUF file; blocks until it can answer.
 
-        `adapter`, `allow_pickle`, `extension` and `measured` are those of `open_model`. `kept` is
-        how keys and values are: int8 takes about half the memory of 16 bits.
+        `adapter`, `allow_pickle`, `extension`, `measured` and `offloading` are those of
+        `open_model`. `kept` is how keys and values are: int8 takes half the memory of 16 bits.
         `cache_bytes` bounds all keys and values on the device, running and kept (default: eight
         whole contexts, within half of the memory that is free after loading), `memory_bytes` those
         moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
@@ -96,6 +98,7 @@ class LocalEngine:
             allow_pickle=allow_pickle,
             extension=extension,
             measured=measured,
+            offloading=offloading,
         )
         opened_draft = open_draft(draft, opened) if draft else None
         choices = (threads,) if threads else thread_choices(choose_threads())

@@ -22,7 +22,7 @@ from engine.quantize import activation_dtype
 from engine.rotary import interleave
 
 if TYPE_CHECKING:
-    from engine.llama import Block, Linear, Llama
+    from engine.llama import Linear, Llama
 
 _NAME = re.compile(r"model\.layers\.(\d{1,4})\.(\w+\.\w+)\.weight")
 
@@ -53,6 +53,7 @@ class _Place:
     linear: Linear
     columns: slice
     width: int
+    device: torch.device  # that computes it
     heads: int = 0  # of queries and keys, whose rows lie in neighbouring pairs
 
 
@@ -98,7 +99,7 @@ def detach(model: Llama, fingerprint: str) -> None:
 def _place(model: Llama, adapter: Adapter, name: str) -> _Place:
     match = _NAME.fullmatch(name)
     layer = int(match[1]) if match else len(model.blocks)
-    places = _places(model, model.blocks[layer]) if layer < len(model.blocks) else {}
+    places = _places(model, layer) if layer < len(model.blocks) else {}
     if match is None or match[2] not in places:
         raise CheckpointBroken(
             f"The adapter {adapter.folder.name} changes {name}, which this model does not have: "
@@ -107,20 +108,21 @@ def _place(model: Llama, adapter: Adapter, name: str) -> _Place:
     return places[match[2]]
 
 
-def _places(model: Llama, block: Block) -> dict[str, _Place]:
-    config = model.config
+def _places(model: Llama, layer: int) -> dict[str, _Place]:
+    config, block = model.config, model.blocks[layer]
+    device = model.cache_shape.devices[layer]
     hidden, ffn = config.hidden_size, config.intermediate_size
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
     query, key = heads * config.head_dim, kv_heads * config.head_dim
     qkv, gate_up = block.attention.qkv, block.feed_forward.gate_up
     return {
-        "self_attn.q_proj": _Place(qkv, slice(0, query), hidden, heads),
-        "self_attn.k_proj": _Place(qkv, slice(query, query + key), hidden, kv_heads),
-        "self_attn.v_proj": _Place(qkv, slice(query + key, query + 2 * key), hidden),
-        "self_attn.o_proj": _Place(block.attention.out, slice(0, hidden), query),
-        "mlp.gate_proj": _Place(gate_up, slice(0, ffn), hidden),
-        "mlp.up_proj": _Place(gate_up, slice(ffn, 2 * ffn), hidden),
-        "mlp.down_proj": _Place(block.feed_forward.down, slice(0, hidden), ffn),
+        "self_attn.q_proj": _Place(qkv, slice(0, query), hidden, device, heads),
+        "self_attn.k_proj": _Place(qkv, slice(query, query + key), hidden, device, kv_heads),
+        "self_attn.v_proj": _Place(qkv, slice(query + key, query + 2 * key), hidden, device),
+        "self_attn.o_proj": _Place(block.attention.out, slice(0, hidden), query, device),
+        "mlp.gate_proj": _Place(gate_up, slice(0, ffn), hidden, device),
+        "mlp.up_proj": _Place(gate_up, slice(ffn, 2 * ffn), hidden, device),
+        "mlp.down_proj": _Place(block.feed_forward.down, slice(0, hidden), ffn, device),
     }
 
 
@@ -137,4 +139,4 @@ def _matrices(
     dtype = activation_dtype(model.precision, model.device)
     up = change.up.read().to(torch.float32) * change.scaling
     up = interleave(up, place.heads) if place.heads else up
-    return change.down.read().to(model.device, dtype), up.to(model.device, dtype)
+    return change.down.read().to(place.device, dtype), up.to(place.device, dtype)

@@ -23,6 +23,7 @@ from engine.kv_cache import Kept
 from engine.llama import Llama
 from engine.loading import load_model
 from engine.model import Model
+from engine.placement import NOWHERE, Offloading
 from engine.quality import QualityCheck
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.tool_format import ToolFormat, tool_format_for
@@ -88,6 +89,7 @@ class Opened:
             chat=self.format.chat,
             kernels=model.kernels if isinstance(model, Llama) else "",
             quality=str(model.quality or "") if isinstance(model, Llama) else "",
+            spread=model.spread if isinstance(model, Llama) else "",
         )
 
 
@@ -98,11 +100,13 @@ def open_model(
     allow_pickle: bool = False,
     extension: str = "",
     measured: Path | None = None,
+    offloading: Offloading = NOWHERE,
 ) -> Opened:
     """Read everything but the weights of the model at `path`; see `open_checkpoint`.
 
     `measured` is where what quantizing costs is kept (`engine/quality.py`). `extension` lengthens
-    its context (`engine/extension.py`). Raises `CheckpointError`.
+    its context (`engine/extension.py`). `offloading` says what may hold layers that the device has
+    no room for. Raises `CheckpointError`.
     """
     path = Path(path).expanduser()
     if path.is_dir() and is_foreign(path):
@@ -123,6 +127,7 @@ def open_model(
             load_model,
             checkpoint,
             check=QualityCheck(checkpoint.fingerprint, tokenizer, measured),
+            offloading=offloading,
         ),
         checkpoint,
     )

@@ -65,6 +65,11 @@ def quantizations(files: Iterable[F]) -> dict[Quantization, list[F]]:
     return dict(sorted(found.items(), key=lambda each: (each[0].num_bytes, each[0].name)))
 
 
+def without_encoding(stem: str) -> str:
+    """The stem of a GGUF file without what says how it is quantized."""
+    return _ENCODING.sub("", _PART.sub("", stem))
+
+
 def _encoding(stem: str) -> str:
     match = _ENCODING.search(stem)
     return match[1].upper() if match else ""

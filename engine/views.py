@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from engine.adapter import is_adapter, open_adapter
+from engine.catalog import is_alike
 from engine.checkpoint import base_of, text_of
 from engine.errors import CheckpointError, ModelUnsupported
 from engine.llama import Llama
@@ -47,7 +48,11 @@ class Views:
             return False
         try:
             adapter = open_adapter(path)
-            return is_switchable(adapter) and base_of(adapter).resolve() == checkpoint.path
+            base = base_of(adapter).resolve()
+            # Of several quantizations of its base an adapter does not name the one that runs.
+            files = base.is_file() and checkpoint.path.is_file()
+            same = base == checkpoint.path or (files and is_alike(adapter.base, checkpoint.name))
+            return same and is_switchable(adapter)
         except CheckpointError:
             return False
 

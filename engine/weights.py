@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,11 +16,16 @@ from torch import Tensor
 from engine.config import LlamaConfig
 from engine.kv_cache import Kept
 from engine.llama import Attention, Block, FeedForward, Llama, Norm
-from engine.matrices import Dense
+from engine.matrices import Dense, Matrix
 from engine.memory import give_back
 from engine.quantize import Precision
 from engine.rotary import Rotary
 from engine.tensors import TensorReader, Weights
+
+if TYPE_CHECKING:
+    from engine.dispatch import Dispatch
+
+P = TypeVar("P", Matrix, Block, Norm)
 
 
 def tensor_shapes(config: LlamaConfig) -> dict[str, tuple[int, ...]]:
@@ -58,33 +65,54 @@ def load_llama(
     *,
     kept: Kept = "auto",
     progress: Callable[[float], None] = lambda _part: None,
+    dispatch: Dispatch | None = None,
 ) -> Llama:
     """Build the model from `checkpoint`, one matrix after the other.
 
     Every tensor of the config must be there with its shape, and no other: raises
     `CheckpointMissing` or `CheckpointBroken` naming it. `progress` hears the part done, 0 to 1.
+    `dispatch` takes each part to its place, where they do not all lie on `device`.
     """
     config = checkpoint.config
     source = TensorReader(checkpoint, precision, device)
-    rotary = Rotary(config, device)
-    hidden, vocab = config.hidden_size, config.vocab_size
-    embedding = source.matrix([("model.embed_tokens", vocab)], hidden, embedding=True)
+
+    def made(name: str, make: Callable[[], P]) -> P:
+        """A part of the model, on its device or wherever `dispatch` takes it."""
+        source.device = dispatch.device(name) if dispatch else device
+        part = make()
+        if dispatch:
+            dispatch.settle(name, part)
+        give_back()
+        return part
+
+    def table(name: str) -> Matrix:
+        return source.matrix([(name, config.vocab_size)], config.hidden_size, embedding=True)
+
+    embedding = made("embedding", lambda: table("model.embed_tokens"))
     blocks = []
     for layer in range(config.num_hidden_layers):
-        blocks.append(_load_block(source, config, f"model.layers.{layer}"))
-        give_back()
+        load = partial(_load_block, source, config, f"model.layers.{layer}")
+        blocks.append(made(f"layers.{layer}", load))
         progress((layer + 1) / (config.num_hidden_layers + 1))
-    norm = Norm(source.vector("model.norm.weight", hidden), config.rms_norm_eps)
+    norm = made("norm", partial(_last_norm, source, config))
     if config.tie_word_embeddings:
         head = embedding
         source.used.add("lm_head.weight")  # some files repeat the table under this name
     else:
-        head = source.matrix([("lm_head", vocab)], hidden, embedding=True)
+        head = made("head", lambda: table("lm_head"))
     source.refuse_rest()
-    progress(1.0)
-    return Llama(
+    rotary = Rotary(config, device)
+    model = Llama(
         config, embedding, blocks, norm, head, rotary, precision=precision, device=device, kept=kept
     )
+    if dispatch:
+        dispatch.attach(model)
+    progress(1.0)
+    return model
+
+
+def _last_norm(source: TensorReader, config: LlamaConfig) -> Norm:
+    return Norm(source.vector("model.norm.weight", config.hidden_size), config.rms_norm_eps)
 
 
 def first_layer_of(checkpoint: Weights) -> Llama:
@@ -115,7 +143,7 @@ def read_by_layers(
             one, nothing, [block], block.norm1, nothing, rotary, precision=precision, device=device
         )
         x = model.first_layer(x)
-    norm = Norm(source.vector("model.norm.weight", hidden), config.rms_norm_eps)
+    norm = _last_norm(source, config)
     if not config.tie_word_embeddings:
         table = source.matrix([("lm_head", vocab)], hidden, embedding=True)
     logits = table(norm(x)).float()

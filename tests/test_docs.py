@@ -82,7 +82,7 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
     quoted = re.findall(
         r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|md|toml|command|bat|desktop))`", text
     )
-    of_the_data_folder = re.compile(r"^(backups|models|logs?|run)/")
+    of_the_data_folder = re.compile(r"^(backups|models|offloaded|logs?|run)/")
     paths = {path for path in (*linked, *quoted) if not of_the_data_folder.match(path)}
     assert paths, "the pattern lost its object"
     missing = {path for path in paths if not (ROOT / path).exists()}

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import anyio
 
+from app.api.adapters import Adapters
 from app.api.answering import Asked, Piece, Remembered, answer
 from app.api.errors import ApiError
 from app.api.relay import Relay
@@ -17,7 +18,7 @@ from app.api.requests import Drawn
 from app.job import Call
 from app.judging import event_of, recorded
 from app.services import Services
-from engine.base import Engine, EngineInfo, Sampling
+from engine.base import Engine, Sampling
 from safety.base import Guard
 from safety.policy import Decision
 from storage.records import Outcome, SafetyEvent, Stage
@@ -28,6 +29,14 @@ _SAME_NAME = (
     *("temperature", "top_p", "top_k", "min_p"),
     *("repetition_penalty", "presence_penalty", "frequency_penalty"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What answers a request: the model that runs, or that with an adapter over it."""
+
+    name: str
+    adapter: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +58,13 @@ class Calls:
 
     def __init__(self, services: Services) -> None:
         self.services = services
+        self.adapters = Adapters(services)
         self._remembered = Remembered()
 
     async def relay(
-        self, user_id: int, work: Callable[[Engine, Guard, Call], Iterator[T]]
+        self, user_id: int, work: Callable[[Engine, Guard, Call], Iterator[T]], adapter: str = ""
     ) -> Relay[T]:
-        """Begin `work` on a thread as soon as it is its turn.
+        """Begin `work` on a thread as soon as it is its turn, with the adapter that was asked for.
 
         Raises `JobRefused`, `StorageError`; what `work` raises comes out of the relay.
         """
@@ -65,7 +75,8 @@ class Calls:
             try:
                 if call.wait():
                     guard = services.guard.wait(call.cancel)
-                    yield from work(services.engine.wait(call.cancel), guard, call)
+                    with self.adapters.over(services.engine.wait(call.cancel), adapter) as engine:
+                        yield from work(engine, guard, call)
             finally:
                 services.jobs.leave(call)
 
@@ -114,18 +125,35 @@ class Calls:
         """Whether a prompt may be answered. Blocks."""
         return self._remembered.passes(text, guard, self.services.policy(user_id))
 
-    def model(self, wanted: str) -> str:
-        """The name of what answers. Raises `ApiError` if another model was asked for."""
+    async def model(self, wanted: str) -> Wanted:
+        """What answers. Raises `ApiError` if another model was asked for."""
         info = self.services.engine_info()
-        name = info.model if info else ALIAS
-        if info is not None and wanted not in (info.model, ALIAS):
-            raise ApiError(
-                404,
-                f"There is no model {wanted!r} here: ask for {info.model!r} or {ALIAS!r}.",
-                param="model",
-                code="model_not_found",
-            )
-        return name
+        if info is None:
+            return Wanted(ALIAS)
+        if wanted in (info.model, ALIAS):
+            return Wanted(info.model)
+        for prefix in (f"{info.model}:", f"{ALIAS}:"):
+            adapter = wanted.removeprefix(prefix).lower()
+            if wanted.startswith(prefix) and adapter in await self.adapter_names():
+                return Wanted(f"{info.model}:{adapter}", adapter=adapter)
+        raise ApiError(
+            404,
+            f"There is no model {wanted!r} here: ask for {info.model!r} or {ALIAS!r}.",
+            param="model",
+            code="model_not_found",
+        )
+
+    def fingerprint(self, wanted: Wanted) -> str | None:
+        """Weights and tokenizer by name: equal seeds give equal replies only while this is equal.
+
+        It is not told for an adapter.
+        """
+        info = self.services.engine_info()
+        return None if info is None or wanted.adapter else info.fingerprint[:16]
+
+    async def adapter_names(self) -> list[str]:
+        """The adapters that may be asked for now."""
+        return await anyio.to_thread.run_sync(self.adapters.names)
 
     def sampling(
         self, user_id: int, given: Drawn, *, max_tokens: int | None, num_logprobs: int
@@ -173,8 +201,3 @@ def usage(num_prompt: int, num_new: int) -> dict[str, int]:
         "completion_tokens": num_new,
         "total_tokens": num_prompt + num_new,
     }
-
-
-def fingerprint(info: EngineInfo | None) -> str | None:
-    """Weights and tokenizer by name: equal seeds give equal replies only while this is equal."""
-    return info.fingerprint[:16] if info else None

@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.answering import Asked, Piece
-from app.api.calls import Calls, Head, fingerprint, versions
+from app.api.calls import Calls, Head, versions
 from app.api.chat_answer import Choice, chunks, whole
 from app.api.errors import ApiError
 from app.api.keeping import keep
@@ -28,7 +28,8 @@ async def complete_chat(
     calls: Calls, user_id: int, request: Request, given: ChatRequest
 ) -> Response:
     """Answer a checked request. Raises `ApiError`, `JobRefused`, `EngineError`."""
-    head = Head.make("chatcmpl", calls.model(given.model))
+    wanted = await calls.model(given.model)
+    head = Head.make("chatcmpl", wanted.name)
     asked = await anyio.to_thread.run_sync(_asked, calls, user_id, given)
     each = versions(asked, given.n or 1)
     tools = asked.prompt.tools
@@ -43,7 +44,7 @@ async def complete_chat(
             replies = [(choice.text, choice.last) for choice in found]
             keep(calls.services.store, user_id, messages, replies, engine.info(), asked.sampling)
 
-    relay = await calls.relay(user_id, work)
+    relay = await calls.relay(user_id, work, wanted.adapter)
     logprobs = bool(given.logprobs)
     if given.stream:
         wants_usage = bool(given.stream_options and given.stream_options.include_usage)
@@ -52,7 +53,7 @@ async def complete_chat(
     choices = [Choice() for _ in each]
     for number, piece in await relay.all(request):
         choices[number].add(piece)
-    told = fingerprint(calls.services.engine_info())
+    told = calls.fingerprint(wanted)
     return JSONResponse(whole(head, told, choices, tools, logprobs=logprobs))
 
 

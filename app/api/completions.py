@@ -15,7 +15,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
 from app.api.answering import Asked, Piece
-from app.api.calls import Calls, Head, fingerprint, usage, versions
+from app.api.calls import Calls, Head, usage, versions
 from app.api.errors import ApiError
 from app.api.requests import CompletionRequest
 from app.api.scoring import Read, read, text_of
@@ -51,7 +51,8 @@ async def complete(
     """Answer a checked request. Raises `ApiError`, `JobRefused`, `EngineError`."""
     if given.store:
         raise ApiError(400, "Only chat completions can be stored.", param="store")
-    head = Head.make("cmpl", calls.model(given.model))
+    wanted = await calls.model(given.model)
+    head = Head.make("cmpl", wanted.name)
     sampling = await anyio.to_thread.run_sync(
         lambda: calls.sampling(
             user_id,
@@ -65,14 +66,14 @@ async def complete(
     def work(engine: Engine, guard: Guard, call: Call) -> Iterator[tuple[int, Piece | Read]]:
         return _work(calls, user_id, given, sampling, engine, guard, call)
 
-    relay = await calls.relay(user_id, work)
+    relay = await calls.relay(user_id, work, wanted.adapter)
     if given.stream:
         wants_usage = bool(given.stream_options and given.stream_options.include_usage)
         return await event_stream(_chunks(relay.items(), head, num, given, wants_usage), calls)
     choices = [Choice() for _ in range(num)]
     for number, piece in await relay.all(request):
         choices[number].add(piece)
-    return JSONResponse(_whole(calls, head, given, choices))
+    return JSONResponse(_whole(head, calls.fingerprint(wanted), given, choices))
 
 
 def _work(
@@ -109,7 +110,7 @@ def _work(
 
 
 def _whole(
-    calls: Calls, head: Head, given: CompletionRequest, choices: Sequence[Choice]
+    head: Head, told: str | None, given: CompletionRequest, choices: Sequence[Choice]
 ) -> dict[str, object]:
     prompts = [prompt for prompt in given.prompts() for _ in range(given.n or 1)]
     return {
@@ -117,7 +118,7 @@ def _whole(
         "object": "text_completion",
         "created": head.created,
         "model": head.model,
-        "system_fingerprint": fingerprint(calls.services.engine_info()),
+        "system_fingerprint": told,
         "choices": [
             _choice(number, choice, prompt, given)
             for number, (choice, prompt) in enumerate(zip(choices, prompts, strict=True))

@@ -111,19 +111,22 @@ class Api:
         }
 
     async def _models(self, user_id: int, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._model_object()]})
+        running = (await self._calls.model(ALIAS)).name
+        adapted = [f"{running}:{name}" for name in await self._calls.adapter_names()]
+        data = [self._model_object(name) for name in (running, *adapted)]
+        return JSONResponse({"object": "list", "data": data})
 
     async def _model(self, user_id: int, request: Request) -> Response:
-        self._calls.model(request.path_params["name"])
-        return JSONResponse(self._model_object())
+        wanted = await self._calls.model(request.path_params["name"])
+        return JSONResponse(self._model_object(wanted.name))
 
     async def _describe(self, user_id: int, request: Request) -> Response:
         return JSONResponse(description(API))
 
-    def _model_object(self) -> dict[str, object]:
+    def _model_object(self, name: str) -> dict[str, object]:
         info = self._services.engine_info()
         return {
-            "id": info.model if info else ALIAS,
+            "id": name,
             "object": "model",
             "created": int(self._services.started_at),
             "owned_by": "corral",

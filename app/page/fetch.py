@@ -12,7 +12,7 @@ from app.downloads import DownloadBusy, DownloadView, shown_name
 from app.explain import explain
 from app.page.figures import count, size, time_left
 from app.page.templates import Templates
-from app.room import Room
+from app.room import Room, room_here
 from app.services import Services
 from engine.catalog import KNOWN, KnownModel, known
 from engine.shapes import shape
@@ -62,7 +62,7 @@ class FetchPanel:
 
     def values(self, here: set[str]) -> dict[str, object]:
         """What the template needs. `here`: names of the models that are on this machine."""
-        room = Room.if_present(self._services.settings.device)
+        room = room_here(self._services.settings)
         suggested = room.suggestions() if room else []
         downloads = self._services.downloads
         view = downloads.view()
@@ -95,7 +95,7 @@ class FetchPanel:
 
     def _quantizations(self, view: DownloadView) -> list[_Quantization]:
         """What can be chosen of a repository of GGUF files, if that is what it waits for."""
-        room = Room.if_present(self._services.settings.device)
+        room = room_here(self._services.settings)
         return [
             _Quantization(
                 name,

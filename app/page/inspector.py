@@ -16,7 +16,7 @@ from app.details import translated
 from app.models import ModelChoice, model_choices
 from app.page.figures import count, size
 from app.page.templates import Templates
-from app.room import Room
+from app.room import Room, room_here
 from app.services import Services
 from engine.anatomy import cache_bytes, group_size, parts
 from engine.catalog import BUILT_IN
@@ -79,7 +79,7 @@ class Inspector:
             said = told or self._say("panels.models.unknown")
             return {"kind": "inspect", "said": said, "tone": "error"}
         config = choice.config
-        room = Room.if_present(self._services.settings.device)
+        room = room_here(self._services.settings)
         html = self._templates.render(
             "panel_inspect",
             name=choice.name,

@@ -13,7 +13,7 @@ from app.page.loading import LoadChoices
 from app.page.memory import Memory
 from app.page.servers import Servers
 from app.page.templates import Templates
-from app.room import Room
+from app.room import Room, Spread, room_here
 from app.services import Services
 from engine.base import EngineInfo
 from engine.catalog import BUILT_IN
@@ -54,7 +54,7 @@ class ModelsPanel:
         settings = services.settings
         origin = settings.origin("model")
         choices = model_choices(settings) if owner else []
-        room = Room.if_present(self._services.settings.device)
+        room = room_here(self._services.settings)
         running = (choice.config for choice in choices if choice.name == services.running.name)
         config = next(running, None)
         html = self._templates.render(
@@ -150,8 +150,8 @@ class ModelsPanel:
         base = "" if info.chat else self._say("panels.models.base")
         own = self._services.running.name == BUILT_IN
         basic = self._say("panels.models.basic") if own else ""
-        note = translated(info.note, self._strings) or info.note
-        return [*filter(None, (basic, base, note))]
+        told = [translated(said, self._strings) or said for said in (info.spread, info.note)]
+        return [*filter(None, (basic, base, *told))]
 
     def _waiting(self, loading: bool) -> str:
         if loading:
@@ -196,10 +196,26 @@ class ModelsPanel:
         """What it takes in memory, in the precision of the settings."""
         if room is None or choice.config is None:
             return []
-        need = room.need(choice.config, self._services.settings.precision)
-        key = "panels.fetch.needs" if need.fits else "panels.fetch.needs_more"
+        precision = self._services.settings.precision
+        need = room.need(choice.config, precision)
         sizes = {"size": size(need.num_bytes), "free": size(room.free_bytes)}
-        return [self._say(key, precision=need.precision, **sizes)]
+        if need.fits:
+            return [self._say("panels.fetch.needs", precision=need.precision, **sizes)]
+        more = self._say("panels.fetch.needs_more", precision=need.precision, **sizes)
+        spread = room.spread(choice.config, precision)
+        return [more, self._spread(spread)] if spread else [more]
+
+    def _spread(self, spread: Spread) -> str:
+        """Where its layers would lie, and how slow that is."""
+        if not spread.brought_bytes:
+            return self._say("panels.fetch.spread_gpus", count=spread.num_devices)
+        return self._say(
+            "panels.fetch.spread_disk" if spread.uses_disk else "panels.fetch.spread_memory",
+            here=spread.num_here,
+            layers=spread.num_layers,
+            size=size(spread.brought_bytes),
+            seconds=f"{spread.seconds:.2g}",
+        )
 
 
 def _usable(choice: ModelChoice) -> bool:

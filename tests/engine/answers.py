@@ -21,11 +21,14 @@ class Answer:
     info: EngineInfo
 
 
-def greedy_reply(path: Path, num_new: int = 24, **options: Any) -> Answer:
-    """What the model at `path` answers to a fixed question, in float32."""
+QUESTION = "Hello, who are you?"
+
+
+def greedy_reply(path: Path, num_new: int = 24, text: str = QUESTION, **options: Any) -> Answer:
+    """What the model at `path` answers to a question, in float32."""
     engine = LocalEngine(path, device="cpu", precision="fp32", threads=1, **options)
     try:
-        prompt = Prompt(messages=[{"role": "user", "content": "Hello, who are you?"}])
+        prompt = Prompt(messages=[{"role": "user", "content": text}])
         sampling = Sampling(temperature=0, max_new_tokens=num_new)
         chunks = ask(engine, prompt, sampling, scope="")
         return Answer(ids_of(chunks), text_of(chunks), engine.info())

@@ -1,13 +1,16 @@
 """LoRA adapters: merged they give what base and change give together; others are refused."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 
+from engine.catalog import is_alike
 from engine.checkpoint import open_checkpoint
 from engine.errors import CheckpointBroken, CheckpointError, CheckpointMissing, ModelUnsupported
 from tests.engine.adapter_files import RANK, merge, write_adapter
@@ -70,6 +73,34 @@ def test_a_whole_module_that_was_saved_replaces_the_old_one(base: Path, tmp_path
     assert torch.equal(open_checkpoint(adapter).read("lm_head.weight"), head)
 
 
+def test_an_adapter_may_add_tokens(base: Path, tmp_path: Path) -> None:
+    """As Chinese children of LLaMA do: larger tables for input and output, and a tokenizer."""
+    adapter = write_adapter(base, tmp_path / "adapter", modules_to_save=["embed_tokens", "lm_head"])
+    merged = merge(base, adapter, tmp_path / "merged", lambda _: 2)
+    weights = load_file(merged / "model.safetensors")
+    added = {}
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        weights[name] = torch.cat((weights[name], torch.randn(32, 32)))
+        added[f"base_model.model.{name}"] = weights[name]
+    save_file(weights, merged / "model.safetensors")
+    config = json.loads((merged / "config.json").read_text())
+    (merged / "config.json").write_text(json.dumps({**config, "vocab_size": 320}))
+    path = adapter / "adapter_model.safetensors"
+    save_file({**load_file(path), **added}, path)
+    for folder in (merged, adapter):
+        tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+        tokenizer.add_tokens(["羊驼"])
+        tokenizer.save(str(folder / "tokenizer.json"))
+    shutil.copy(base / "tokenizer_config.json", adapter)
+    assert open_checkpoint(adapter).config.vocab_size == 320
+    question = "一只羊驼"
+    assert greedy_reply(adapter, text=question).ids == greedy_reply(merged, text=question).ids
+    rest = {name: tensor for name, tensor in load_file(path).items() if "lm_head" not in name}
+    save_file(rest, path)
+    with pytest.raises(CheckpointBroken, match="lm_head"):
+        greedy_reply(adapter)
+
+
 def test_a_changed_table_of_embeddings(base: Path, tmp_path: Path) -> None:
     adapter = write_adapter(base, tmp_path / "adapter")
     path = adapter / "adapter_model.safetensors"
@@ -91,6 +122,37 @@ def test_the_base_is_found_by_name_beside_the_adapter(base: Path, tmp_path: Path
     silent = write_adapter(base, tmp_path / "silent", base_model_name_or_path=None)
     with pytest.raises(CheckpointMissing, match="--adapter"):
         open_checkpoint(silent)
+
+
+def test_the_base_may_lie_here_in_another_format_alone(base: Path, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    adapter = write_adapter(base, models / "mine", base_model_name_or_path="owner/Tiny-1B-hf")
+    expected = greedy_reply(merge(base, adapter, tmp_path / "merged", lambda _: 2)).ids
+    meta = write_meta(base, models / "Tiny-1B-instruct", 2)
+    with pytest.raises(CheckpointMissing, match="owner/Tiny-1B-hf"):
+        open_checkpoint(adapter, allow_pickle=True)  # that is another model
+    meta.rename(models / "Tiny-1B")
+    assert open_checkpoint(adapter, allow_pickle=True).config.num_hidden_layers == 3
+    shutil.rmtree(models / "Tiny-1B")
+    write_gguf(base, models / "Tiny-1B.F32.gguf")
+    assert greedy_reply(adapter).ids == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("meta-llama/Llama-3.2-1B-Instruct", "Llama3.2-1B-Instruct", True),
+        ("meta-llama/Llama-3.2-1B-Instruct", "lm-studio/x/llama-3.2-1b-instruct-Q4_K_M", True),
+        ("meta-llama/Meta-Llama-3-8B", "llama.cpp/llama-3-8b-bf16-00001-of-00002", True),
+        ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b-chat", True),
+        ("owner/Tiny-GGUF", "tiny", True),
+        ("meta-llama/Llama-3.2-1B-Instruct", "llama-3.2-1b", False),
+        ("meta-llama/Llama-3.2-1B", "llama-3.2-3b", False),
+        ("meta-llama/Llama-3.1-8B", "llama-3-8b-Q8_0", False),
+    ],
+)
+def test_names_that_mean_the_same_model(one: str, other: str, alike: bool) -> None:
+    assert is_alike(one, other) is is_alike(other, one) is alike
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
 
 from engine.checkpoint import open_checkpoint
 from engine.errors import CheckpointBroken, CheckpointMissing
@@ -16,9 +15,9 @@ from engine.llama import Llama
 from engine.quantize import Precision
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint, save_weights
+from tests.engine.passes import PROMPT, read, write
 
 CPU = torch.device("cpu")
-PROMPT = [256, *range(40, 57), 99, 5, 5, 7]
 
 # Shapes of each generation, tiny: what differs is heads, ties, rotary scaling, biases, head size.
 GENERATIONS: dict[str, dict[str, Any]] = {
@@ -82,27 +81,6 @@ GENERATIONS: dict[str, dict[str, Any]] = {
 
 def load(folder: Path, precision: Precision = "fp32") -> Llama:
     return load_llama(open_checkpoint(folder), precision, CPU)
-
-
-def read(model: Llama, ids: list[int], *, chunk: int = 1 << 20) -> tuple[Tensor, Slot]:
-    """Logits after every token, read `chunk` tokens at a time."""
-    slot = Slot(model.cache_shape)
-    model.make_room(slot, len(ids))
-    logits = [
-        model.forward(ids[at : at + chunk], [(slot, len(ids[at : at + chunk]))], every=True)
-        for at in range(0, len(ids), chunk)
-    ]
-    return torch.cat(logits), slot
-
-
-def write(model: Llama, ids: list[int], num_new: int) -> list[int]:
-    """`num_new` greedy tokens, decoded one by one."""
-    slot, ids = Slot(model.cache_shape), list(ids)
-    for _ in range(num_new):
-        model.make_room(slot, len(ids))
-        rest = ids[slot.length :]
-        ids.append(int(model.forward(rest, [(slot, len(rest))]).argmax()))
-    return ids[-num_new:]
 
 
 def oracle(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
