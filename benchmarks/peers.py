@@ -117,29 +117,6 @@ def gguf_file(shape_name: str, precision: str, folder: Path, python: str) -> Pat
     return wanted
 
 
-_NAMES = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def _gguf_name(name: str) -> str:
-    if name in _NAMES:
-        return _NAMES[name]
-    layer, inner = name.removeprefix("model.layers.").removesuffix(".weight").split(".", 1)
-    return f"blk.{layer}.{_NAMES[inner]}.weight"
-
-
 def _write_gguf(config: LlamaConfig, path: Path) -> None:
     """All tensors in bfloat16, norms in float32, without a vocabulary."""
     weights = RandomWeights(config)
@@ -156,14 +133,16 @@ def _write_gguf(config: LlamaConfig, path: Path) -> None:
     writer.add_vocab_size(config.vocab_size)
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16)
     writer.add_tokenizer_model("none")
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name in weights.tensors:
-        tensor = weights.read(name)
+        tensor, theirs = weights.read(name), names.get_name(name, (".weight",))
+        assert theirs is not None
         if tensor.dim() == 1:
-            writer.add_tensor(_gguf_name(name), tensor.float().numpy())
+            writer.add_tensor(theirs, tensor.float().numpy())
         else:
             stored = tensor.contiguous().view(torch.uint8).numpy()
             kind = gguf.GGMLQuantizationType.BF16
-            writer.add_tensor(_gguf_name(name), stored, raw_dtype=kind)
+            writer.add_tensor(theirs, stored, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -67,7 +67,11 @@ def test_every_sentence_is_said_somewhere() -> None:
         for page in ("entrance", "signin")
         for name in re.findall(r"\{(\w+)\}", "".join(texts("assets/pages/*")))
     }
-    patterns = {p for p in (*said_in_python(), *said_in_templates()) if re.match(r"\w+\\\.", p)}
+    # Of a pattern some words are its own: ".+\\..+" would be every key.
+    own_words = re.compile(r"[a-z_]{3,}\\\.|\\\.[a-z_]{3,}")
+    patterns = {p for p in (*said_in_python(), *said_in_templates()) if own_words.search(p)}
     said = re.compile("|".join(patterns))
-    rest = set(read_language(FOLDER / SOURCE_LANGUAGE)) - by_script - by_page
+    keys = read_language(FOLDER / SOURCE_LANGUAGE)
+    # The details of errors are found by their words (`app/details.py`), not by a key.
+    rest = {key for key in keys if not key.startswith("detail.")} - by_script - by_page
     assert sorted(key for key in rest if not said.fullmatch(key)) == []
