@@ -74,7 +74,7 @@ export function detach(control) {
 }
 
 /* A very long paste becomes a file, unless it is wanted as text. */
-export function attachPaste(text) {
+function attachPaste(text) {
   const ask = byId('ask');
   const { selectionStart, selectionEnd } = ask;
   const shown = attach(new File([text], words.pasted_name));

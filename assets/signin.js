@@ -38,9 +38,8 @@
     if (!content) return;
     document.getElementById(`for-${content.role}`).hidden = false;
     const password = document.getElementById("with-password");
-    password.hidden = content.role !== "user";
-    password.querySelector("input").required = content.role === "user";
-    if (content.role !== "user") password.remove();
+    password.querySelector("input").required = true;
+    if (content.role === "user") password.hidden = false; else password.remove();
     invitation.hidden = false;
     invitation.elements.name.focus();
   });
