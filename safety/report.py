@@ -16,7 +16,7 @@ _STYLE = STYLE + (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:32px auto;padding:0 20px;"
     "color:#2b2924;background:#fbfaf6}table{border-collapse:collapse;width:100%;margin:12px 0}"
     "th,td{text-align:left;padding:5px 10px;border-bottom:1px solid #ddd6c6;"
-    "font-variant-numeric:tabular-nums}div{overflow-x:auto}"
+    "font-variant-numeric:tabular-nums}td{white-space:nowrap}div{overflow-x:auto}"
 )
 CAPTIONS = (
     "Precision over recall; the dot is where the policy stands",

@@ -93,8 +93,15 @@ class SafetyTest:
             for at, one in enumerate(found):
                 if one is not None:
                     mark = Markup(swatch(at)) if len(runs) > 1 else Markup()
-                    rows.append((mark, group or self._say("safety.test.all"), _cells(one)))
+                    rows.append((mark, self._group(group), _cells(one)))
         return rows
+
+    def _group(self, name: str) -> str:
+        """A group in the reader's words, if its kind is one of our categories."""
+        language, _, kind = name.partition(" ")
+        key = f"guard.category.{kind}.name"
+        known = f"{language} · {self._say(key)}" if key in self._strings else name
+        return known or self._say("safety.test.all")
 
     def _named(self, run: Run) -> str:
         key = f"page.policy.{run.policy}"
