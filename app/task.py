@@ -6,6 +6,7 @@ happened so far.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Event
@@ -93,3 +94,11 @@ class Task:
 def cache_scope(user_id: int, key: str, *, memory_only: bool = False) -> str:
     """Whose keys and values these are: shared within the user, forgotten with the conversation."""
     return f"{MEMORY_ONLY if memory_only else ''}user-{user_id}/{key}"
+
+
+def call_scope(user_id: int) -> str:
+    """A call's of the API: shared by the replies to its prompt, and forgotten when it ends.
+
+    It is nobody's conversation, so nothing of it is written to the disk, and no chat's is used.
+    """
+    return f"{MEMORY_ONLY}api-{user_id}/{secrets.token_hex(8)}"

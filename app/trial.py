@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import median
 from threading import Event
 
-from app.api.answering import Asked, Remembered, answer
+from app.api.answering import Asked, Remembered, answers
 from engine.base import Engine, Message, Prompt, Sampling
 from safety.base import Guard
 from safety.policy import Policy
@@ -75,7 +75,8 @@ def _try(probe: Probe, engine: Engine, guard: Guard, policy: Policy) -> Tried:
     sampling = Sampling(temperature=0.0, max_new_tokens=MAX_NEW_TOKENS)
     asked = Asked(Prompt(messages=messages), sampling, (probe.text,))
     began = time.perf_counter()
-    pieces = list(answer(asked, engine, guard, policy, remembered=Remembered(), cancel=Event()))
+    given = answers([asked], engine, guard, policy, remembered=Remembered(), cancel=Event())
+    pieces = [piece for _, piece in given]
     seconds = time.perf_counter() - began
     text = "".join(piece.text for piece in pieces)
     stopped = bool(pieces) and pieces[-1].finish == "content_filter"

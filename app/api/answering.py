@@ -3,6 +3,8 @@
 Nothing is stored here. What the client wrote is judged whole, every message of it, because no
 earlier turn was; the reply passes the same gate as on the page, and what the gate holds back is
 held back with its log-probabilities.
+
+Several replies to one prompt are written side by side, and the prompt is read once for all of them.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ from storage.records import Stage, VerdictRecord
 
 Finish = Literal["", "stop", "length", "content_filter"]
 MAX_REMEMBERED = 4_096
-# Keys and values of a call are never kept: nobody could remove them, as there is no conversation.
-SCOPE = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,8 @@ class Remembered:
         return decision
 
 
-def answer(
-    asked: Asked,
+def answers(
+    each: Sequence[Asked],
     engine: Engine,
     guard: Guard,
     policy: Policy,
@@ -103,39 +103,82 @@ def answer(
     look: Look | None = None,
     mode: Mode = "strict",
     note: Note = _unnoted,
-) -> Iterator[Piece]:
-    """Yield the reply as it passes the gate. Blocks in between. Raises `EngineError`.
+    scope: str = "",
+) -> Iterator[tuple[int, Piece]]:
+    """Yield replies to one prompt with their numbers, each as it passes its gate.
 
-    The first piece comes, without text, as soon as the engine has taken the prompt. `note` hears of
-    every judgement: of texts that were not judged before, and of the whole reply.
+    `each` differ in sampling alone. `scope` is what replies share the prompt's keys and values
+    under; it is forgotten at the end. The first piece of a reply comes, without text, as soon as
+    the engine has taken the prompt. `note` hears of every judgement: of texts that were not judged
+    before, and of whole replies. Blocks in between. Raises `EngineError`.
     """
-    for text in filter(str.strip, asked.written):
+    written = each[0].written
+    for text in filter(str.strip, written):
         if (decided := remembered.judged(text, guard, policy)) is not None:
             note("prompt", text, decided)
             if decided.blocks:
-                yield Piece(finish="content_filter")
+                yield from ((at, Piece(finish="content_filter")) for at in range(len(each)))
                 return
 
     def judge(reply_so_far: str) -> Decision:
-        return reply_decision(guard, policy, asked.written[-1], reply_so_far, look)
+        return reply_decision(guard, policy, written[-1], reply_so_far, look)
 
-    chunks = engine.stream(asked.prompt, asked.sampling, cancel=cancel, scope=SCOPE)
-    gate, held = Gate(judge, mode=mode), _HeldTokens()
-    seen, num_new, last = False, 0, Chunk()
+    def last_word(gate: Gate) -> VerdictRecord | None:
+        code = judged_code(gate.released, policy, look)
+        if code:
+            note("code", gate.released, code[0])
+        if gate.final and gate.final.decision:
+            note("final", gate.released, gate.final.decision)
+        return code[1] if code else None
+
+    streams: list[Iterator[Chunk]] = []
     try:
-        for chunk in chunks:
-            num_new += len(chunk.ids)
-            last = chunk
-            held.add(chunk)
-            text = _joined(gate.push(chunk.text, len(chunk.ids)))
-            if text or not seen:
-                seen = True
-                yield Piece(text, held.upto(len(gate.released)), "", chunk.num_prompt, num_new)
-            if gate.closed:
-                break
+        for asked in each:
+            streams.append(engine.stream(asked.prompt, asked.sampling, cancel=cancel, scope=scope))
+        gates = [Gate(judge, mode=mode) for _ in streams]
+        replies = zip(streams, gates, strict=True)
+        yield from _in_turn([_gated(stream, gate, cancel, last_word) for stream, gate in replies])
     finally:
-        if (close := getattr(chunks, "close", None)) is not None:
-            close()  # frees the row at once
+        for stream in streams:
+            _close(stream)
+        if scope:
+            engine.forget(scope)
+
+
+def _in_turn(replies: Sequence[Iterator[Piece]]) -> Iterator[tuple[int, Piece]]:
+    """A piece of each reply after the other, with its number, until all have ended."""
+    going = dict(enumerate(replies))
+    while going:
+        for number, reply in list(going.items()):
+            if (piece := next(reply, None)) is None:
+                del going[number]
+            else:
+                yield number, piece
+
+
+def _gated(
+    chunks: Iterator[Chunk],
+    gate: Gate,
+    cancel: Event,
+    last_word: Callable[[Gate], VerdictRecord | None],
+) -> Iterator[Piece]:
+    """What `gate` lets pass of a reply; nothing at its end if it was cancelled.
+
+    `last_word` judges the code of a whole reply and tells of it.
+    """
+    held = _HeldTokens()
+    seen, num_new, last = False, 0, Chunk()
+    for chunk in chunks:
+        num_new += len(chunk.ids)
+        last = chunk
+        held.add(chunk)
+        text = _joined(gate.push(chunk.text, len(chunk.ids)))
+        if text or not seen:
+            seen = True
+            yield Piece(text, held.upto(len(gate.released)), "", chunk.num_prompt, num_new)
+        if gate.closed:
+            break
+    _close(chunks)
     if cancel.is_set():
         return
     text = _joined(gate.finish())
@@ -145,13 +188,14 @@ def answer(
     tokens = () if gate.closed else held.upto(None)
     seed = last.statistics.seed if last.statistics else 0
     decision = gate.final.decision if gate.final else None
-    code = judged_code(gate.released, policy, look)
-    found = code[1] if code else None
-    if code:
-        note("code", gate.released, code[0])
-    if decision:
-        note("final", gate.released, decision)
+    found = last_word(gate)
     yield Piece(text, tokens, finish, last.num_prompt, num_new, seed, decision, found)
+
+
+def _close(stream: Iterator[Chunk]) -> None:
+    """Free the row at once."""
+    if (close := getattr(stream, "close", None)) is not None:
+        close()
 
 
 class _HeldTokens:

@@ -11,13 +11,14 @@ from typing import TypeVar
 import anyio
 
 from app.api.adapters import Adapters
-from app.api.answering import Asked, Piece, Remembered, answer
+from app.api.answering import Asked, Piece, Remembered, answers
 from app.api.errors import ApiError
 from app.api.relay import Relay
 from app.api.requests import Drawn
 from app.job import Call
 from app.judging import event_of, recorded
 from app.services import Services
+from app.task import call_scope
 from engine.base import Engine, Sampling
 from safety.base import Guard
 from safety.policy import Decision
@@ -83,38 +84,39 @@ class Calls:
         return Relay(run, call.cancel)
 
     def answers(
-        self, user_id: int, asked: Sequence[Asked], engine: Engine, guard: Guard, call: Call
+        self, user_id: int, each: Sequence[Asked], engine: Engine, guard: Guard, call: Call
     ) -> Iterator[tuple[int, Piece]]:
-        """Each reply in turn, with its number; counts what they cost. Blocks."""
+        """Replies to one prompt, with their numbers; counts what they cost. Blocks."""
         services = self.services
-        policy, shield = services.policy(user_id), services.code_shield
+        shield = services.code_shield
+        lasts: dict[int, Piece] = {}
         noted: list[tuple[Stage, str, Decision]] = []
 
         def note(stage: Stage, text: str, decision: Decision) -> None:
             noted.append((stage, text, decision))
 
-        for number, each in enumerate(asked):
-            last = Piece()
-            try:
-                for piece in answer(
-                    each,
-                    engine,
-                    guard,
-                    policy,
-                    remembered=self._remembered,
-                    cancel=call.cancel,
-                    look=shield.check if shield else None,
-                    mode=services.guarding.gate_mode,
-                    note=note,
-                ):
-                    last = piece
-                    yield number, piece
-            finally:  # after the answer, so that nobody waits for the log
-                self.count(user_id, last.num_prompt, last.num_new)
-                while noted:
-                    services.store.record_safety(event_of_call(services, user_id, *noted.pop(0)))
-            if call.cancel.is_set():
-                return
+        try:
+            for number, piece in answers(
+                each,
+                engine,
+                guard,
+                services.policy(user_id),
+                remembered=self._remembered,
+                cancel=call.cancel,
+                look=shield.check if shield else None,
+                mode=services.guarding.gate_mode,
+                note=note,
+                scope=call_scope(user_id) if len(each) > 1 else "",
+            ):
+                lasts[number] = piece
+                yield number, piece
+        finally:  # after the answers, so that nobody waits for the log
+            num_prompt = max((last.num_prompt for last in lasts.values()), default=0)
+            self.count(user_id, num_prompt, sum(last.num_new for last in lasts.values()))
+            for stage, text, decision in noted:
+                services.store.record_safety(
+                    event_of_call(services, user_id, stage, text, decision)
+                )
 
     def count(self, user_id: int, num_prompt: int, num_new: int) -> None:
         """Add to the day's tokens of the user. Blocks."""

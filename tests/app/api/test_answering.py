@@ -7,7 +7,7 @@ from threading import Event
 
 import pytest
 
-from app.api.answering import Asked, Remembered, answer
+from app.api.answering import Asked, Remembered, answers
 from engine.base import Prompt, Sampling
 from safety.code_blocks import CodeBlock
 from safety.code_check import Look
@@ -24,9 +24,10 @@ STRICT = replace(DEFAULT_POLICY, rules=RULES)
 def said(reply: str, *, look: Look | None = None, policy=STRICT) -> tuple[str, str]:
     """The text that came out and how it ended."""
     asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
-    pieces = list(
-        answer(
-            asked,
+    pieces = [
+        piece
+        for _, piece in answers(
+            [asked],
             TellingEngine([reply]),
             WordGuard(),
             policy,
@@ -34,7 +35,7 @@ def said(reply: str, *, look: Look | None = None, policy=STRICT) -> tuple[str, s
             cancel=Event(),
             look=look,
         )
-    )
+    ]
     return "".join(piece.text for piece in pieces), pieces[-1].finish
 
 
@@ -63,8 +64,8 @@ def test_nothing_comes_out_before_its_mode_allows(mode) -> None:
     engine, guard = TellingEngine([reply]), WordGuard()
     pieces = [
         piece.text
-        for piece in answer(
-            asked,
+        for _, piece in answers(
+            [asked],
             engine,
             guard,
             DEFAULT_POLICY,
