@@ -15,6 +15,7 @@ from torch import Tensor
 
 from engine.admission import Line
 from engine.base import CacheSizes, FinishReason
+from engine.chunks import LEAST_TIMED, Chunks
 from engine.device import is_out_of_memory, translated
 from engine.errors import DeviceOutOfMemory, EngineError
 from engine.generate import Row
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 Part = tuple[Row, list[int]]  # a row that writes, and the guesses that are read with its token
 
-_TIMED_CHUNK = 32  # parts of a prompt shorter than this say little about reading
-
 
 class Batch:
     """The rows of one model, running and waiting, and the slots they write to."""
@@ -41,20 +40,15 @@ class Batch:
         tiers: Tiers,
         *,
         max_rows: int,
-        chunk: int,
-        shared_chunk: int,
+        chunks: Chunks,
         paces: Paces,
         guessing: Guessing,
         width: int = 0,
     ) -> None:
-        """`chunk` and `shared_chunk` are those of `Scheduler`.
-
-        `width` bounds the tokens of every pass (0: not at all): see `Model.steady_width`.
-        """
+        """`width` bounds the tokens of every pass (0: not at all): see `Model.steady_width`."""
         self._width = width
         self._model, self._tiers, self._max_rows = model, tiers, max_rows
-        self._chunk, self._shared_chunk = chunk, shared_chunk
-        self._paces, self._guessing = paces, guessing
+        self._chunks, self._paces, self._guessing = chunks, paces, guessing
         self._line = Line()
         self._rows: list[Row] = []
         self._turn = 0
@@ -129,9 +123,7 @@ class Batch:
     def _admit(self) -> None:
         """Give slots to waiting rows while there are places and bytes for them."""
         while len(self._rows) < self._max_rows and (row := self._line.first(self._rows)):
-            context = self._model.cache_shape.context_length
-            most = min(row.num_prompt + row.max_new_tokens, context)
-            if not self._tiers.fits(most, self._slots()) and self._rows:
+            if not self._fits(row) and self._rows:
                 return  # wait until a row ends
             self._line.serve(row)
             try:
@@ -139,6 +131,23 @@ class Batch:
                 self._rows.append(row)
             except Exception as error:
                 row.fail(translated(error))
+
+    def _fits(self, row: Row) -> bool:
+        """Whether `row` has room as long as it may become, beside what the others may."""
+        shape = self._model.cache_shape
+        reserved = sum(
+            max(slot.capacity, shape.bucket(self._most(other))) * shape.token_bytes
+            for other in self._rows
+            if (slot := other.slot) is not None
+        )
+        return self._tiers.fits(
+            row.scope, row.tokens, self._most(row), self._slots(), reserved, row.adapter
+        )
+
+    def _most(self, row: Row) -> int:
+        """Tokens that `row` may come to."""
+        most = row.num_prompt + row.max_new_tokens
+        return min(most, self._model.cache_shape.context_length)
 
     # 2. one chunk of one prompt
 
@@ -158,11 +167,12 @@ class Batch:
             row.report_reading()
             return
         alone = all(other is row or other.pending() > 1 for other in self._rows)
-        most = self._chunk if alone else self._shared_chunk
-        num = min(row.pending(), most, self._width or most)
+        num = self._chunks.num(row.pending(), alone=alone)
         part = row.tokens[slot.length : slot.length + num]
-        with self._paces.timed(self._paces.reading if num >= _TIMED_CHUNK else None, num):
+        began = time.perf_counter()
+        with self._paces.timed(self._paces.reading if num >= LEAST_TIMED else None, num):
             logits = self._forward(part, [row], [num], every=False)
+        self._chunks.record(num, time.perf_counter() - began)
         if logits is not None and slot.length == len(row.tokens):
             self._verify(row, [], logits)
         elif logits is not None:
@@ -226,8 +236,10 @@ class Batch:
         for place, guess in enumerate((*draft, None)):
             try:
                 reason = row.accept(logits[place])
-            except EngineError as error:
-                self._fail([row], error)
+            except Exception as error:
+                if not (isinstance(error, EngineError) or is_out_of_memory(error)):
+                    log.exception("a draw failed")
+                self._fail([row], translated(error))
                 return
             if reason is not None or row.tokens[-1] != guess:
                 break

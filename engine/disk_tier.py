@@ -26,9 +26,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from engine.device import is_out_of_memory
 from engine.errors import CheckpointError
 from engine.formats.safetensors import read_header
-from engine.kept_files import SUFFIX, place_of, remove_kept
+from engine.kept_files import MEMORY_ONLY, SUFFIX, place_of, remove_kept
 from engine.kv_cache import Slot
 from engine.prefix import covers, owner_of
 
@@ -65,7 +66,10 @@ class DiskTier:
     # --- called by the compute thread ---
 
     def keep(self, slot: Slot) -> None:
-        """Copy the whole pieces of `slot` that are not kept yet, and have them written."""
+        """Copy the whole pieces of `slot` that are not kept yet, and have them written.
+
+        Where there is no memory for a copy, the rest is written after the next turn.
+        """
         place = place_of(self._folder, slot.scope)
         if place is None or self._full:
             return
@@ -77,11 +81,18 @@ class DiskTier:
                     continue
                 if waiting > _MOST_PENDING_BYTES:
                     return
-                self._pending[digest] = PIECE * slot.shape.token_bytes
             start, end = at * PIECE, (at + 1) * PIECE
-            device = slot.shape.device
-            parts = [layer[:, start:end].to(device) for layer in slot.layers]
-            content = torch.stack(parts).cpu()
+            try:
+                device = slot.shape.device
+                parts = [layer[:, start:end].to(device) for layer in slot.layers]
+                content = torch.stack(parts).cpu()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.warning("no memory to copy a conversation's keys and values to the disk")
+                return
+            with self._lock:
+                self._pending[digest] = PIECE * slot.shape.token_bytes
             ids = slot.ids[start:end]
             self._jobs.put(lambda p=place, d=digest, i=ids, c=content: self._write(p, d, i, c))  # type: ignore[misc]
 
@@ -132,7 +143,8 @@ class DiskTier:
 
     def forget(self, scope: str) -> None:
         """Remove what is kept for `scope`, or for all scopes under it; returns when it is gone."""
-        self._wait_for(lambda: self._remove(scope))
+        if not scope.startswith(MEMORY_ONLY):
+            self._wait_for(lambda: self._remove(scope))
 
     def flush(self) -> None:
         """Return when all that was handed in is written."""

@@ -15,10 +15,15 @@ second part is there to forget one conversation. An empty scope keeps nothing an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import count
 
+from engine.device import is_out_of_memory
 from engine.kv_cache import Slot
+
+log = logging.getLogger(__name__)
 
 # A shorter common beginning (a BOS, a role's header) is read faster than it is looked after.
 MIN_REUSED = 16
@@ -49,6 +54,18 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The slot that holds most of a prompt's beginning: `length` tokens of it agree.
+
+    `given`: it goes to the new row itself; else it stays, and the row gets a copy.
+    """
+
+    slot: Slot
+    length: int
+    given: bool
+
+
 class PrefixCache:
     """Slots of finished rows, least recently used first out. Owned by the compute thread."""
 
@@ -72,20 +89,19 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._slots) + len(self._off)
 
-    def take(
+    def find(
         self,
         scope: str,
         ids: Sequence[int],
         stretch: int,
         running: Iterable[Slot] = (),
         adapter: str = "",
-    ) -> Slot | None:
-        """A slot that holds the longest known beginning of `ids`, ready to be written on.
+    ) -> Match | None:
+        """The slot that holds the longest known beginning of `ids`; nothing is changed.
 
         At least one token is left to read, because its logits are needed. `running` are slots of
-        rows that still write; from them the beginning is copied. So it is from a kept slot most of
-        whose tokens would be lost (another branch); else that slot itself is trimmed and given.
-        Raises `DeviceOutOfMemory` if there is no room for the copy.
+        rows that still write: they stay. So does a kept slot most of whose tokens would be lost
+        (another branch), and what lies off the device.
         """
         if not scope:
             return None
@@ -101,14 +117,32 @@ class PrefixCache:
                     best, reused, kept = slot, length, is_kept
         if best is None:
             return None
-        best.last_used = next(self._clock)
-        if kept and best.length - reused <= reused:
-            self._slots.remove(best)
-            best.trim(reused)
+        return Match(best, reused, kept and best.length - reused <= reused)
+
+    def take(
+        self,
+        scope: str,
+        ids: Sequence[int],
+        stretch: int,
+        running: Iterable[Slot] = (),
+        adapter: str = "",
+    ) -> Slot | None:
+        """What `find` finds, trimmed or copied and ready to be written on.
+
+        Raises `DeviceOutOfMemory` if there is no room for the copy.
+        """
+        match = self.find(scope, ids, stretch, running, adapter)
+        if match is None:
+            return None
+        slot = match.slot
+        slot.last_used = next(self._clock)
+        if match.given:
+            self._slots.remove(slot)
+            slot.trim(match.length)
         else:
-            best = best.copy(reused, len(ids))
-        best.scope = scope
-        return best
+            slot = slot.copy(match.length, len(ids))
+        slot.scope = scope
+        return slot
 
     def keep(self, slot: Slot) -> None:
         """Keep a finished row's slot; an older one that is a part of it goes."""
@@ -127,8 +161,8 @@ class PrefixCache:
         slot.last_used = next(self._clock)
         self._slots.append(slot)
 
-    def evict(self, num_bytes: int) -> int:
-        """Free the least recently used slots until `num_bytes` are free → bytes freed.
+    def evict(self, num_bytes: int, spared: Slot | None = None) -> int:
+        """Free the least recently used slots but `spared` until `num_bytes` are free → how many.
 
         They are moved off the device as far as there is room.
         """
@@ -136,6 +170,8 @@ class PrefixCache:
         for slot in sorted(self._slots, key=_last_used):
             if freed >= num_bytes:
                 break
+            if slot is spared:
+                continue
             freed += slot.num_bytes
             self._move_off(slot)
         return freed
@@ -147,7 +183,12 @@ class PrefixCache:
                 if self.num_bytes_off + needed <= self.max_bytes_off:
                     break
                 self._drop(old)
-            self._off.append(slot.moved_to("cpu"))
+            try:
+                self._off.append(slot.moved_to("cpu"))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.warning("no memory for what is moved off the device: it is dropped")
         self._drop(slot)
 
     def forget(self, scope: str) -> None:

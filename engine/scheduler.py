@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from engine.base import CacheSizes
 from engine.batch import Batch
+from engine.chunks import Chunks
 from engine.disk_tier import DiskTier
 from engine.draft import DraftModel
 from engine.errors import EngineClosed
@@ -36,15 +37,16 @@ class Scheduler:
         threads: Sequence[int] = (),
         max_rows: int = 16,
         chunk: int = 512,
-        shared_chunk: int = 128,
+        shared_chunk: int = 512,
         speculate: bool = True,
         deterministic: bool = False,
     ) -> None:
         """Start the thread.
 
         `threads` are the numbers of threads it may choose among; none given leaves torch's own.
-        `chunk` tokens of a prompt are read at a time, `shared_chunk` while other rows are writing:
-        that is how long these may have to wait for a token. `speculate`: see `Lookup`.
+        `chunk` tokens of a prompt are read at a time; at most `shared_chunk` while other rows are
+        writing, and no more than these can wait for (`engine/chunks.py`). `speculate`: see
+        `Lookup`.
         `deterministic` computes every token as if it were alone: a reply then does not depend on
         who else writes, on what was cached or on guesses, in any precision; prompts are read more
         slowly (`Model.steady_width` tokens at a time).
@@ -83,8 +85,7 @@ class Scheduler:
                 model,
                 Tiers(model, kv_bytes, memory_bytes, disk),
                 max_rows=self._max_rows,
-                chunk=self._chunk,
-                shared_chunk=self._shared_chunk,
+                chunks=Chunks(self._chunk, self._shared_chunk, width),
                 paces=self._paces,
                 guessing=Guessing(model, active=self._speculate and width != 1, draft=draft),
                 width=width,

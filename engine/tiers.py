@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.base import CacheSizes
+from engine.device import is_out_of_memory
 from engine.disk_tier import PIECE, DiskTier
 from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import Slot
@@ -38,10 +39,32 @@ class Tiers:
         self._model, self._device_bytes, self._disk = model, device_bytes, disk
         self.prefixes = PrefixCache(memory_bytes)
 
-    def fits(self, num_tokens: int, running: Sequence[Slot]) -> bool:
-        """Give kept slots up until one for `num_tokens` fits beside `running` → whether it does."""
+    def fits(
+        self,
+        scope: str,
+        ids: Sequence[int],
+        most: int,
+        running: Sequence[Slot],
+        reserved_bytes: int,
+        adapter: str = "",
+    ) -> bool:
+        """Make a row of `most` tokens fit beside the others, by kept slots → whether it does.
+
+        `ids` are what it begins with, `reserved_bytes` what the rows of `running` may grow to.
+        The slot that it goes on from is the last to go: it would have to be read again. Nothing is
+        given up in vain.
+        """
         shape = self._model.cache_shape
-        return self._make_bytes(shape.bucket(num_tokens) * shape.token_bytes, running)
+        match = self.prefixes.find(scope, ids, self._model.stretch(len(ids) + 1), running, adapter)
+        own = match.slot.num_bytes if match and match.given else 0
+        needed = max(own, shape.bucket(most) * shape.token_bytes)
+        kept = self.prefixes.num_bytes - own
+        excess = kept + reserved_bytes + needed - self._device_bytes
+        if excess > kept:
+            return False
+        freed = self.prefixes.evict(excess, spared=match.slot if match else None)
+        self.prefixes.evict(excess - freed)
+        return True
 
     def take(
         self, scope: str, ids: Sequence[int], running: Sequence[Slot], adapter: str = ""
@@ -51,7 +74,10 @@ class Tiers:
         Raises `DeviceOutOfMemory`.
         """
         stretch = self._model.stretch(len(ids) + 1)
-        slot = self.prefixes.take(scope, ids, stretch, running, adapter)
+        try:
+            slot = self.prefixes.take(scope, ids, stretch, running, adapter)
+        except DeviceOutOfMemory:  # no room for a copy: it is read
+            slot = None
         if slot is None:
             slot = Slot(self._model.cache_shape, scope=scope, stretch=stretch, adapter=adapter)
         self.make_room(slot, len(ids) + 1, running)
@@ -64,7 +90,14 @@ class Tiers:
             at = slot.length // PIECE
             if self._disk is None or at >= len(pieces):
                 break
-            if not self._disk.load(slot, ids, *pieces[at]):
+            try:
+                sound = self._disk.load(slot, ids, *pieces[at])
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                del pieces[at:]  # the rest is read: that takes less memory at a time
+                break
+            if not sound:
                 self._disk.lose(slot.scope, pieces[at:])
                 del pieces[at:]
         return slot.length > before
@@ -74,7 +107,8 @@ class Tiers:
         shape = self._model.cache_shape
         if num_tokens > slot.capacity:
             more = (shape.bucket(num_tokens) - slot.capacity) * shape.token_bytes
-            self._make_bytes(more, running)
+            held = sum(each.num_bytes for each in {*running, slot})
+            self.prefixes.evict(self.prefixes.num_bytes + held + more - self._device_bytes)
         try:
             self._model.make_room(slot, num_tokens)
         except DeviceOutOfMemory:
@@ -114,8 +148,3 @@ class Tiers:
             disk_bytes=self._disk.num_bytes if self._disk else 0,
             disk_limit=self._disk.max_bytes if self._disk else 0,
         )
-
-    def _make_bytes(self, num_bytes: int, running: Sequence[Slot]) -> bool:
-        taken = self.prefixes.num_bytes + sum(slot.num_bytes for slot in running)
-        excess = taken + num_bytes - self._device_bytes
-        return excess <= 0 or self.prefixes.evict(excess) >= excess
