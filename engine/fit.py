@@ -155,7 +155,7 @@ def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.devi
 
     A stacked matrix is read in parts and joined, so what was read is held twice for a moment.
     """
-    stored = {"float32": 4, "float64": 8}.get(config.dtype, 1 if config.quantized else 2)
+    stored = _stored_bytes(config)
     kept = peak = 0
     for rows, width, table in _matrices(config):
         final = _matrix_bytes(rows, width, table, precision, device)
@@ -168,7 +168,27 @@ def _loading_bytes(config: LlamaConfig, precision: Precision, device: torch.devi
         same = not table and precision not in _BLOCK_COPIES and final == num * stored
         peak = max(peak, kept + making + (0 if same or final == making else final))
         kept += final
+    if precision in _BLOCK_COPIES and not config.quantized:
+        peak = max(peak, kept + checking_bytes(config))
     return max(peak, kept)
+
+
+def checking_bytes(config: LlamaConfig) -> int:
+    """What measuring a quantized model takes beside it: see `engine/quality.py`.
+
+    The widest part in bfloat16: a table of embeddings, or a layer with what its largest matrix is
+    stacked from.
+    """
+    stored = _stored_bytes(config)
+    numbers = [(rows * width, table) for rows, width, table in _matrices(config)]
+    layer = [num for num, table in numbers if not table][:4]
+    table = numbers[0][0] * (2 if stored == 2 else stored + 2)
+    return max(table, 2 * sum(layer) + 2 * stored * max(layer))
+
+
+def _stored_bytes(config: LlamaConfig) -> int:
+    """Of a weight in the files."""
+    return {"float32": 4, "float64": 8}.get(config.dtype, 1 if config.quantized else 2)
 
 
 def activation_bytes(

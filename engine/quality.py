@@ -1,8 +1,11 @@
 """What a precision costs a model: bits per byte of a short fixed text, against bfloat16.
 
-Measured when float weights are quantized for the first time, layer by layer, so that the model is
-never held twice; kept in a small file beside the data, by the model's fingerprint. int8 is only
-taken unasked where it passes; a precision that was asked for stays, with a warning.
+Measured when float weights are quantized for the first time, and kept in a small file beside the
+data, by the model's fingerprint. The weights are read once more for it, layer by layer, so that
+beside the model there is never more than a layer or a table of embeddings in bfloat16
+(`engine.fit.checking_bytes`); where that finds no room, or would take longer than `MOST_SECONDS`,
+nothing is measured and the log says so. int8 is only taken unasked where it passes; a precision
+that was asked for stays, with a warning.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,8 +23,10 @@ import torch
 from torch import Tensor
 
 from engine.device import free_bytes
+from engine.fit import checking_bytes
 from engine.kv_cache import Slot
 from engine.llama import Llama
+from engine.memory import give_back
 from engine.quantize import Precision
 from engine.tensors import Weights
 from engine.weights import read_by_layers
@@ -29,6 +35,9 @@ log = logging.getLogger(__name__)
 
 # How many more bits per byte than in bfloat16 a precision may take, as a part of them.
 LIMITS: Mapping[Precision, float] = {"int8": 0.01, "int4": 0.05, "int4-128": 0.05}
+MOST_SECONDS = 30.0  # for reading the weights once more; a disk may be slow
+_FREE = 1.25  # so many times the memory that it takes must be free
+_PART = 8  # tokens a pass: few, so that what is measured is how replies are written
 # Prose, numbers, a dialogue and code: written for this check, so that no model has learned it.
 TEXT = """The ferry to Hallan leaves at 6:40 and takes 95 minutes, so whoever misses it waits.
 Mara asked the man at the quay whether bicycles were allowed. "Two per crossing," he said, "and only
@@ -95,15 +104,27 @@ class QualityCheck:
         known = known_quality(self._fingerprint, self._folder)
         if model.precision in known:
             return known[model.precision]
-        table = 2 * config.vocab_size * config.hidden_size  # in bfloat16
-        if free_bytes(model.device) < 4 * table:
+        if free_bytes(model.device) < _FREE * checking_bytes(config):
             log.info("quality not measured: too little memory is free")
             return None
-        ids = self._ids[: model.cache_shape.context_length]
-        exact = _bits(read_by_layers(checkpoint, ids[:-1], "bf16", model.device), ids)
-        quality = Quality(model.precision, _bits(_read(model, ids[:-1]), ids), exact)
+        try:
+            quality = self._measured(model, checkpoint)
+        except _TooSlow as slow:
+            log.info("quality not measured: it would take %.0f seconds", slow.seconds)
+            return None
         self._keep(quality, self._folder)
         return quality
+
+    def _measured(self, model: Llama, checkpoint: Weights) -> Quality:
+        """Bits per byte before and after. Raises `_TooSlow`."""
+        ids = self._ids[: model.cache_shape.context_length]
+        watch = _Watch(checkpoint.config.num_hidden_layers)
+        x, head = read_by_layers(checkpoint, ids[:-1], "bf16", model.device, watch)
+        exact = _bits((head(part).float() for part in torch.split(x, _PART)), ids)
+        del x, head
+        give_back()
+        log.info("quality measured in %.1f seconds", watch.seconds)
+        return Quality(model.precision, _bits(_read(model, ids[:-1]), ids), exact)
 
     def _keep(self, quality: Quality, folder: Path) -> None:
         known = known_quality(self._fingerprint, folder) | {quality.precision: quality}
@@ -130,14 +151,52 @@ def known_quality(fingerprint: str, folder: Path | None) -> dict[Precision, Qual
     return {name: Quality(name, *found[name]) for name in LIMITS if found.get(name, (0, 0))[1] > 0}
 
 
-def _read(model: Llama, ids: Sequence[int]) -> Tensor:
+class _TooSlow(Exception):
+    """Reading all layers would take `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
+
+
+class _Watch:
+    """Foresees after each layer how long all of them will take."""
+
+    def __init__(self, num_layers: int) -> None:
+        self._num_layers = num_layers
+        self._began = time.perf_counter()
+        self._table_seconds = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.perf_counter() - self._began
+
+    def __call__(self, num_done: int) -> None:
+        """So many layers are done. Raises `_TooSlow`."""
+        if num_done == 0:
+            self._table_seconds = self.seconds  # the head will take as long again
+            return
+        each = (self.seconds - self._table_seconds) / num_done
+        foreseen = each * self._num_layers + 2 * self._table_seconds
+        if foreseen > MOST_SECONDS:
+            raise _TooSlow(foreseen)
+
+
+def _read(model: Llama, ids: Sequence[int]) -> Iterator[Tensor]:
+    """Logits after each of `ids`, some at a time."""
     slot = Slot(model.cache_shape)
     model.make_room(slot, len(ids))
-    return model.forward(ids, [(slot, len(ids))], every=True)
+    for start in range(0, len(ids), _PART):
+        part = ids[start : start + _PART]
+        yield model.forward(part, [(slot, len(part))], every=True)
 
 
-def _bits(logits: Tensor, ids: Sequence[int]) -> float:
-    """Bits per byte of the text, by the logits (n - 1, V) before each of its tokens but one."""
-    targets = torch.tensor(ids[1:], device=logits.device).unsqueeze(1)
-    chosen = logits.log_softmax(dim=-1).gather(1, targets)
-    return float(-chosen.sum()) / math.log(2) / len(TEXT.encode())
+def _bits(parts: Iterable[Tensor], ids: Sequence[int]) -> float:
+    """Bits per byte of the text, by the logits (some, V) before each of its tokens but one."""
+    nats, at = 0.0, 1
+    for logits in parts:
+        targets = torch.tensor(ids[at : at + len(logits)], device=logits.device).unsqueeze(1)
+        nats -= float(logits.log_softmax(dim=-1).gather(1, targets).sum())
+        at += len(logits)
+    return nats / math.log(2) / len(TEXT.encode())

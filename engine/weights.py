@@ -128,27 +128,38 @@ def first_layer_of(checkpoint: Weights) -> Llama:
 
 @torch.inference_mode()
 def read_by_layers(
-    checkpoint: Weights, ids: Sequence[int], precision: Precision, device: torch.device
-) -> Tensor:
-    """Logits (n, V) after each of `ids`, float32, with one layer in memory at a time."""
+    checkpoint: Weights,
+    ids: Sequence[int],
+    precision: Precision,
+    device: torch.device,
+    watch: Callable[[int], None] = lambda _num: None,
+) -> tuple[Tensor, Matrix]:
+    """What the head gets after each of `ids` (n, C), and the head itself.
+
+    One layer is in memory at a time, and neither table of embeddings beside one. `watch` hears how
+    many layers are done; what it raises passes through.
+    """
     config, nothing = checkpoint.config, Dense(torch.empty(0, 0))
     source, rotary = TensorReader(checkpoint, precision, device), Rotary(config, device)
     hidden, vocab = config.hidden_size, config.vocab_size
-    table = source.matrix([("model.embed_tokens", vocab)], hidden, embedding=True)
-    x = table.rows(torch.tensor(ids, device=device))
+    embedded = "model.embed_tokens"
+    x = source.matrix([(embedded, vocab)], hidden, embedding=True).rows(
+        torch.tensor(ids, device=device)
+    )
     one = replace(config, num_hidden_layers=1)
     for layer in range(config.num_hidden_layers):
+        give_back()
+        watch(layer)
         block = _load_block(source, config, f"model.layers.{layer}")
         model = Llama(
             one, nothing, [block], block.norm1, nothing, rotary, precision=precision, device=device
         )
         x = model.first_layer(x)
-    norm = _last_norm(source, config)
-    if not config.tie_word_embeddings:
-        table = source.matrix([("lm_head", vocab)], hidden, embedding=True)
-    logits = table(norm(x)).float()
+        del block, model
     give_back()
-    return logits
+    norm = _last_norm(source, config)
+    head = embedded if config.tie_word_embeddings else "lm_head"
+    return norm(x), source.matrix([(head, vocab)], hidden, embedding=True)
 
 
 def _load_block(source: TensorReader, config: LlamaConfig, prefix: str) -> Block:

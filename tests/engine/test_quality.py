@@ -1,18 +1,26 @@
 """What quantizing costs is measured once per model, and decides what is taken unasked."""
 
+import json
+import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from engine import loading, quality
 from engine.checkpoint import Checkpoint, open_checkpoint
+from engine.fit import checking_bytes
 from engine.kv_cache import Slot
+from engine.llama import Llama
 from engine.loading import load_model
 from engine.opening import open_model
 from engine.quality import Quality, QualityCheck, known_quality
 from engine.weights import load_llama, read_by_layers
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.checkpoints import make_checkpoint, save_weights
 
 CPU = torch.device("cpu")
 FINGERPRINT = "f" * 32
@@ -48,7 +56,10 @@ def test_reading_layer_by_layer_gives_the_logits_of_the_whole_model(
     slot = Slot(model.cache_shape)
     model.make_room(slot, len(ids))
     expected = model.forward(ids, [(slot, len(ids))], every=True)
-    assert torch.allclose(read_by_layers(checkpoint, ids, "fp32", CPU), expected, atol=1e-5)
+    done: list[int] = []
+    x, head = read_by_layers(checkpoint, ids, "fp32", CPU, done.append)
+    assert torch.allclose(head(x), expected, atol=1e-5)
+    assert done == list(range(checkpoint.config.num_hidden_layers))
 
 
 def test_a_model_that_passes_is_measured_once(
@@ -64,6 +75,66 @@ def test_a_model_that_passes_is_measured_once(
     assert found.bits != found.exact_bits and abs(found.lost) < 0.2
     monkeypatch.setattr(quality, "read_by_layers", lambda *_given: pytest.fail("measured again"))
     assert load_model(checkpoint, CPU, "int8", check=check)[0].quality == found
+
+
+def test_it_is_measured_as_replies_are_written(
+    checkpoint: Checkpoint, check: QualityCheck, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By passes of few tokens: the kernels that write are other ones than those that read."""
+    widths: list[int] = []
+    forward = Llama.forward
+
+    def noted(self: Llama, ids: Sequence[int], *given: Any, **options: Any) -> torch.Tensor:
+        widths.append(len(ids))
+        return forward(self, ids, *given, **options)
+
+    model = load_llama(checkpoint, "int8", CPU)
+    monkeypatch.setattr(Llama, "forward", noted)
+    assert check.of(model, checkpoint) is not None
+    assert max(widths) == 8 and sum(widths) == model.cache_shape.context_length - 1
+
+
+def test_what_takes_too_long_is_given_up_in_time(
+    checkpoint: Checkpoint,
+    check: QualityCheck,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A slow disk: after one layer of three it is seen, and nothing is kept as measured."""
+    clock = iter(range(0, 1000, 7))
+    monkeypatch.setattr(quality, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    caplog.set_level("INFO")
+    model = load_llama(checkpoint, "int8", CPU)
+    assert check.of(model, checkpoint) is None
+    assert "it would take 35 seconds" in caplog.text
+    monkeypatch.undo()
+    assert check.of(model, checkpoint) is not None
+
+
+def test_it_never_holds_more_than_it_says(
+    check: QualityCheck, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither table of embeddings stays while layers are read, and no layer beside another."""
+    folder = make_checkpoint(tmp_path / "wide", vocab_size=4000, hidden_size=128, head_dim=32)
+    stored = load_file(folder / "model.safetensors")
+    save_weights(folder, {name: tensor.bfloat16() for name, tensor in stored.items()})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"torch_dtype": "bfloat16"}))
+    checkpoint = open_checkpoint(folder)
+    model = load_llama(checkpoint, "int8", CPU)
+    alive: list[weakref.ref[torch.Tensor]] = []
+    sums: list[int] = []
+    read = Checkpoint.read
+
+    def noted(self: Checkpoint, name: str) -> torch.Tensor:
+        tensor = read(self, name)
+        alive.append(weakref.ref(tensor))
+        sums.append(sum(each.nbytes for ref in alive if (each := ref()) is not None))
+        return tensor
+
+    monkeypatch.setattr(Checkpoint, "read", noted)
+    assert check.of(model, checkpoint) is not None
+    assert 2 * 4000 * 128 <= max(sums) <= checking_bytes(checkpoint.config) + 2048  # and norms
 
 
 @pytest.fixture
