@@ -268,6 +268,7 @@ def load_engine(settings: Settings) -> Engine:
         offloading=offloading(settings),
         threads=settings.threads or None,
         cache_bytes=settings.cache_megabytes << 20 or None,
+        memory_bytes=settings.cache_memory_megabytes << 20 or None,
         disk_folder=settings.data / KEPT_FOLDER,
         disk_bytes=settings.cache_disk_megabytes << 20,
         max_context=settings.context or None,

@@ -100,6 +100,12 @@ class Settings:
         low=0,
         high=4_000_000,
     )
+    cache_memory_megabytes: int = setting(
+        0,
+        "Main memory for keys and values that were moved off a GPU; 0 chooses by the machine.",
+        low=0,
+        high=4_000_000,
+    )
     cache_precision: str = setting(
         "auto",
         "How keys and values of conversations are kept: as suits the model (auto), or in int8, in "

@@ -1,4 +1,4 @@
-"""Memory in the dialog Models: what is free now, and what loads took beside what was predicted."""
+"""Memory in the dialog Models: what is free, what conversations keep, what loads took of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from app.page.figures import size
 from app.page.templates import Templates
 from app.room import Room
 from app.services import Services
+from engine.base import Caching
+from engine.errors import EngineClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,30 @@ class Memory:
         from engine.device import held_bytes
 
         return held_bytes(torch.device(room.device))
+
+    def kept(self) -> str:
+        """What is kept of conversations, by place, taken and allowed; "" if nothing can be said.
+
+        Blocks for a decode step.
+        """
+        engine = self._services.engine.peek()
+        if engine is None or not isinstance(engine, Caching):
+            return ""
+        try:
+            sizes = engine.cache_sizes()
+        except EngineClosed:  # another model is being loaded
+            return ""
+        places = {
+            "device": (sizes.device_bytes, sizes.device_limit),
+            "memory": (sizes.memory_bytes, sizes.memory_limit),
+            "disk": (sizes.disk_bytes, sizes.disk_limit),
+        }
+        parts = [
+            self._say(f"panels.memory.kept.{place}", taken=size(taken), limit=size(limit))
+            for place, (taken, limit) in places.items()
+            if limit
+        ]
+        return self._say("panels.memory.kept", parts=" · ".join(parts))
 
     def took(self, name: str, *, precision: str = "") -> str:
         """How the last load of a model went, in this precision if one is named; "" if unknown."""

@@ -74,6 +74,7 @@ class ModelsPanel:
             servers=self._servers.values(runs=bool(info)) if owner else (),
             loads=self._loads.rows(config, room) if owner else (),
             memory=self._memory.bar(room) if owner else None,
+            kept=self._memory.kept() if owner and info else "",
             took=self._memory.took(services.running.name, precision=info.precision) if info else "",
         )
         said, tone = self._ending(info) if followed and not loading else ("", "info")

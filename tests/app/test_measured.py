@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -12,17 +13,21 @@ import pytest
 from app import measured, running_model
 from app.measured import MAX_KEPT, Peak, Taken, predicted_load
 from app.page.memory import Memory
+from app.page.models import ModelsPanel
 from app.page.templates import Templates
 from app.parts import Part
 from app.room import Room
 from app.services import Services
 from app.settings import Settings
 from app.strings import Strings
-from engine.base import Engine
+from engine.base import CacheSizes, Engine
+from engine.errors import EngineClosed
 from engine.local import LocalEngine
 from engine.shapes import shape
+from storage.records import OWNER_ID
 from storage.store import Store
-from tests.app.fakes import WordGuard
+from tests.app.fakes import TellingEngine, WordGuard
+from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
 
 MEGABYTE = 1 << 20
@@ -126,3 +131,36 @@ def test_the_bar_shows_what_is_held_and_what_is_free(services: Services) -> None
     assert bar.held_percent + bar.other_percent == pytest.approx(75.0, abs=0.2)
     assert bar.label.startswith("274.9 GB of 1099.5 GB memory are free; Corral holds")
     assert memory.bar(Room("cpu", 10)) is None and memory.bar(None) is None
+
+
+@dataclass
+class Keeping(TellingEngine):
+    """Keeps some of its conversations."""
+
+    sizes: CacheSizes | None = None
+
+    def cache_sizes(self) -> CacheSizes:
+        if self.sizes is None:
+            raise EngineClosed("shut down")
+        return self.sizes
+
+
+def test_every_tier_of_the_cache_is_shown_with_its_budget(tmp_path: Path) -> None:
+    engine = Keeping(sizes=CacheSizes(3_000_000, 8_000_000, 0, 2 * 10**9, 5_000_000, 4 * 10**9))
+    services = make_services(tmp_path, engine=engine)
+    memory = Memory(services, Templates(Strings.load("en")))
+    assert memory.kept() == "", "nothing is loaded"
+    services.engine.start()
+    services.engine.wait(Event())
+    assert memory.kept() == (
+        "Kept of conversations, so that they are not read again: 3.0 MB of 8.0 MB where the model "
+        "computes · 0.0 MB of 2.0 GB in main memory · 5.0 MB of 4.0 GB on the disk."
+    )
+    engine.sizes = CacheSizes(0, 8_000_000)
+    assert "memory" not in memory.kept() and "disk" not in memory.kept()
+    page = ModelsPanel(services, Templates(Strings.load("en")))
+    assert "0.0 MB of 8.0 MB where" in str(page.value(OWNER_ID)["html"])
+    assert "where the model" not in str(page.value(OWNER_ID + 1)["html"]), "the owner's alone"
+    engine.sizes = None
+    assert memory.kept() == "", "it is being changed for another"
+    services.close()
