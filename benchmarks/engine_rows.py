@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, cast
@@ -18,9 +19,12 @@ from engine.checkpoint import open_checkpoint
 from engine.detokenize import Detokenizer
 from engine.device import choose_threads
 from engine.disk_tier import DiskTier
+from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
+from engine.kv_cache import CacheShape, Slot
 from engine.llama import Llama
 from engine.loading import attach_step
+from engine.model import Model
 from engine.quantize import Precision
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
@@ -44,11 +48,17 @@ def arguments(about: str | None, **numbers: int) -> argparse.ArgumentParser:
     return parser
 
 
-def load(model: str, precision: str) -> Llama:
-    """A public shape with random weights, or a folder, on the CPU with the engine's own kernels."""
-    weights: Weights = (
-        RandomWeights(shape(model)) if model in SHAPES else open_checkpoint(Path(model))
-    )
+def load(model: str, precision: str, *, vocab_size: int = 0) -> Llama:
+    """A public shape with random weights, or a folder, on the CPU with the engine's own kernels.
+
+    `vocab_size` is put in place of the shape's own.
+    """
+    weights: Weights
+    if model in SHAPES:
+        config = shape(model)
+        weights = RandomWeights(replace(config, vocab_size=vocab_size or config.vocab_size))
+    else:
+        weights = open_checkpoint(Path(model))
     llama = load_llama(weights, cast(Precision, precision), torch.device("cpu"))
     attach_step(llama)
     tune(llama)
@@ -83,6 +93,46 @@ class Told:
         return self._reply[len(history)], None
 
 
+class ToldDraft:
+    """A draft model whose passes are real and whose guesses are told: right as often as `rate`."""
+
+    def __init__(self, model: Model, rate: float) -> None:
+        self._model, self._rate = model, rate
+        self._random = random.Random(0)
+        self.text: Sequence[int] = ()  # prompt and reply
+
+    @property
+    def cache_shape(self) -> CacheShape:
+        """As the model's."""
+        return self._model.cache_shape
+
+    @property
+    def steady_width(self) -> int:
+        """As the model's."""
+        return self._model.steady_width
+
+    def stretch(self, num_tokens: int) -> int:
+        """As the model's."""
+        return self._model.stretch(num_tokens)
+
+    def make_room(self, slot: Slot, num_tokens: int) -> None:
+        """As the model's."""
+        self._model.make_room(slot, num_tokens)
+
+    def forward(
+        self, ids: Sequence[int], spans: Sequence[tuple[Slot, int]], *, every: bool = False
+    ) -> Tensor:
+        """A real pass; the likeliest token of each row is then the one that is told."""
+        logits = self._model.forward(ids, spans, every=every).clone()
+        for row, (slot, _) in enumerate(spans):
+            at = slot.length
+            told = self.text[at] if at < len(self.text) else 0
+            if self._random.random() >= self._rate:
+                told = (told + 1) % logits.shape[-1]
+            logits[row, told] = logits[row].max() + 1
+        return logits
+
+
 @dataclass
 class Bench:
     """A scheduler over `model`."""
@@ -91,10 +141,12 @@ class Bench:
     threads: int
     speculate: bool = False
     disk: DiskTier | None = None
+    draft: Model | None = None
 
     def __post_init__(self) -> None:
         self.scheduler = Scheduler(threads=(self.threads,), speculate=self.speculate)
-        self.scheduler.serve(self.model, ROOM, disk=self.disk)
+        guesser = DraftModel(self.draft, ROOM) if self.draft else None
+        self.scheduler.serve(self.model, ROOM, disk=self.disk, draft=guesser)
 
     def ask(
         self, ids: Sequence[int], num_new: int, *, scope: str = "", reply: Sequence[int] = ()

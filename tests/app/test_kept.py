@@ -1,17 +1,23 @@
 """Keys and values on the disk go with their conversation, whatever runs; guests leave none."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
 
 import pytest
 
+from app.job import Job
+from app.requests import Send
 from app.services import Services
 from app.task import cache_scope
+from engine.disk_tier import PIECE
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY
+from engine.local import LocalEngine
 from storage.records import OWNER_ID
 from tests.app.fakes import TellingEngine
 from tests.app.house import make_services
+from tests.engine.checkpoints import make_checkpoint
 
 
 @pytest.fixture
@@ -55,6 +61,37 @@ def test_a_running_engine_forgets_too(services: Services, engine: TellingEngine)
     services.engine.wait(Event())
     services.forget("user-7/a")
     assert engine.forgotten == ["user-7/a", f"{MEMORY_ONLY}user-7/a"]
+
+
+def test_a_conversation_goes_on_after_a_restart_without_being_read_again(tmp_path: Path) -> None:
+    """The whole way: stored ids, the same prompt from them, and its keys and values on the disk."""
+    data = tmp_path / "data"
+    data.mkdir()
+    folder = make_checkpoint(tmp_path / "tiny", max_position_embeddings=2048)
+
+    def started() -> Services:
+        engine = LocalEngine(folder, device="cpu", threads=1, disk_folder=data / KEPT_FOLDER)
+        made = make_services(data, engine=engine)
+        made.store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 60, "seed": 3}')
+        made.load()
+        return made
+
+    def answered(services: Services, request: Send) -> Job:
+        job = services.jobs.start(OWNER_ID, request)
+        while job.view().phase != "ended" or services.jobs.running(OWNER_ID, job.key):
+            time.sleep(0.01)
+        return job
+
+    services = started()
+    job = answered(services, Send(None, None, "And so on " * 40, "c1"))
+    job = answered(services, Send(job.key, job.reply_id, "and on " * 40, "c2"))
+    services.close()
+    services = started()
+    job = answered(services, Send(job.key, job.reply_id, "and so on", "c3"))
+    run = services.store.message(OWNER_ID, job.key, job.reply_id).generations[-1]
+    services.close()
+    assert run.num_prompt > 800
+    assert run.num_prompt - run.num_reused < 2 * PIECE
 
 
 def test_a_guest_leaves_nothing_on_the_disk() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.engine_rows import ToldDraft
 from engine.base import Prompt, Sampling
 from engine.errors import ModelUnsupported
 from engine.kv_cache import Slot
@@ -128,6 +129,20 @@ def test_where_it_does_not_pay_it_rests(folders: dict[str, Path]) -> None:
     drafted = len(bench.draft.passes)
     bench.scheduler.close()
     assert drafted < 100
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(1.0, 5, 20), (0.9, 21, 80), (0.0, 81, 100)])
+def test_the_benchmarks_draft_is_right_as_often_as_it_is_told(
+    folders: dict[str, Path], make: Make, rate: float, least: int, most: int
+) -> None:
+    prompt = prompt_of(20)
+    expected = ids_of(list(make(speculate=False).ask(prompt, 100, scope="")))
+    draft = ToldDraft(loaded(folders["other"]), rate)
+    draft.text = [*prompt, *expected]
+    bench = Bench(folders["own"], draft=draft)
+    assert ids_of(list(bench.ask(prompt, 100, scope=""))) == expected
+    bench.scheduler.close()
+    assert least <= len(bench.model.passes) <= most
 
 
 def test_a_draft_of_another_vocabulary_is_refused(folders: dict[str, Path]) -> None:

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
 
+import psutil
 import pytest
 import torch
 
 from engine.base import Sampling
+from engine.disk_tier import DiskTier
 from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
+from engine.generate import ReplyStream
 from engine.kv_cache import Slot
+from engine.memory import give_back
 from tests.engine.answers import ids_of
 from tests.engine.scheduling import OUT_OF_MEMORY, Bench, prompt_of
 
@@ -54,6 +58,36 @@ def test_seeded_rows_draw_the_same_alone_and_together(bench: Bench) -> None:
     ]
     go.set()
     assert [ids_of(list(stream)) for stream in streams] == alone
+
+
+def test_each_row_of_a_batch_has_its_own_stop_string_and_limit(bench: Bench) -> None:
+    text = "".join(chunk.text for chunk in bench.ask(prompt_of(12), 30, scope=""))
+    stops = [text[at : at + 2] for at in (4, 9) if text[at : at + 2].isascii()]
+    wanted = [(Sampling(temperature=0, stop=(stop,)), 30) for stop in stops]
+    wanted += [(Sampling(temperature=0), num) for num in (1, 7, 30)]
+
+    def ends(streams: list[ReplyStream]) -> list[tuple[str, str | None]]:
+        told = [list(stream) for stream in streams]
+        return [("".join(c.text for c in each), each[-1].finish_reason) for each in told]
+
+    def asked(sampling: Sampling, num: int) -> ReplyStream:
+        return bench.ask(prompt_of(12), num, scope="", sampling=sampling)
+
+    alone = [ends([asked(*each)])[0] for each in wanted]
+    go = bench.hold()
+    streams = [asked(*each) for each in wanted]
+    go.set()
+    assert ends(streams) == alone
+    assert {reason for _, reason in alone} == {"stop", "length"}
+    assert len(set(alone)) == len(wanted)
+
+
+def test_sixteen_rows_share_a_pass_and_the_next_wait(bench: Bench) -> None:
+    go = bench.hold()
+    streams = [bench.ask(prompt_of(4, at), 24, scope=f"{at}") for at in range(18)]
+    go.set()
+    assert [len(ids_of(list(stream))) for stream in streams] == [24] * 18
+    assert max(len(each) for each in bench.model.passes) == 16
 
 
 def test_a_row_joins_while_another_writes(bench: Bench) -> None:
@@ -357,34 +391,49 @@ def test_rows_wait_for_bytes_and_kept_prefixes_make_room(folder: Path) -> None:
     assert held <= one_slot
 
 
-def check_soak(folder: Path, num_turns: int) -> None:
-    """Short turns of several people, cancelled now and then: nothing may pile up."""
+def check_soak(folder: Path, kept: Path, num_turns: int) -> list[int]:
+    """Short turns of several people, cancelled now and then, some forgotten: nothing piles up.
+
+    Returns resident bytes after each tenth.
+    """
     bench = Bench(folder)
-    budget = 6 * 256 * bench.model.cache_shape.token_bytes
-    bench.scheduler.serve(bench.model, budget)
+    shape = bench.model.cache_shape
+    budget, disk_bytes = 6 * 256 * shape.token_bytes, 1 << 19
+    disk = DiskTier(kept, "soak", disk_bytes)
+    bench.scheduler.serve(bench.model, budget, 200 * shape.token_bytes, disk)
+    resident = []
     for turn in range(num_turns):
         cancel = Event()
         num_new = 60 if turn % 5 == 0 else 5  # what is cancelled must not be over before
-        prompt = prompt_of(20 + turn % 60, turn)
-        stream = bench.ask(prompt, num_new, scope=f"{turn % 7}", cancel=cancel)
+        prompt = prompt_of(20 + 13 * turn % 160, turn)
+        scope = f"user-{turn % 7}/{turn % 50}"
+        stream = bench.ask(prompt, num_new, scope=scope, cancel=cancel)
         if turn % 5 == 0:
             next(stream)
             cancel.set()
         chunks = list(stream)
         assert chunks[-1].finish_reason == ("cancelled" if turn % 5 == 0 else "length")
-    kept = bench.scheduler.sizes().device_bytes
-    shape = bench.model.cache_shape
+        if turn % 11 == 0:
+            bench.scheduler.forget(scope)
+        if (turn + 1) % (num_turns // 10) == 0:
+            give_back()
+            resident.append(psutil.Process().memory_info().rss)
+    disk.flush()
+    sizes = bench.scheduler.sizes()
     slots = [each for each in gc.get_objects() if type(each) is Slot and each.shape is shape]
-    num_slots = sum(slot.capacity > 0 for slot in slots)
+    num_slots = sum(slot.capacity > 0 for slot in slots if slot.capacity % 256 == 0)
     bench.scheduler.close()
-    assert 0 < kept <= budget
-    assert num_slots == kept // (256 * bench.model.cache_shape.token_bytes)
+    assert 0 < sizes.device_bytes <= budget
+    assert 0 < sizes.memory_bytes <= sizes.memory_limit and 0 < sizes.disk_bytes <= disk_bytes
+    assert num_slots == sizes.device_bytes // (256 * shape.token_bytes)
+    return resident
 
 
-def test_many_short_turns_leave_nothing_behind(folder: Path) -> None:
-    check_soak(folder, 100)
+def test_many_short_turns_leave_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    check_soak(folder, tmp_path, 100)
 
 
 @pytest.mark.full
-def test_ten_thousand_short_turns(folder: Path) -> None:
-    check_soak(folder, 10_000)
+def test_ten_thousand_short_turns(folder: Path, tmp_path: Path) -> None:
+    resident = check_soak(folder, tmp_path, 10_000)
+    assert max(resident[-3:]) - min(resident[1:4]) < 8 << 20
