@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from app import export
-from app.api.answering import Asked, Remembered, answer
+from app.api.answering import Asked, Remembered, answers
 from app.page.shielding import Reader
 from app.page.templates import Templates
 from app.page.transcript import Transcript
@@ -66,10 +66,16 @@ def test_what_comes_after_the_cut_is_nowhere(tmp_path: Path, count: int) -> None
         assert told == turn.reply.content
         assert engine.text.startswith(told)
         asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
-        pieces = list(
-            answer(asked, engine, guard, DEFAULT_POLICY, remembered=Remembered(), cancel=Event(),
-                   mode=mode)
-        )  # fmt: skip
+        told_of = answers(
+            [asked],
+            engine,
+            guard,
+            DEFAULT_POLICY,
+            remembered=Remembered(),
+            cancel=Event(),
+            mode=mode,
+        )
+        pieces = [piece for _, piece in told_of]
         assert pieces[-1].finish == "content_filter"
         path = store.path(OWNER_ID, bench.key)
         conversation = store.conversation(OWNER_ID, bench.key)
