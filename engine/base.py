@@ -217,6 +217,15 @@ class CacheSizes:
 
 
 @runtime_checkable
+class Caching(Protocol):
+    """What an engine may offer besides: how much it keeps of earlier turns."""
+
+    def cache_sizes(self) -> CacheSizes:
+        """Blocks for a decode step. Raises `EngineClosed`."""
+        ...
+
+
+@runtime_checkable
 class Decoding(Protocol):
     """What an engine may offer besides: token ids as the text that they stand for."""
 

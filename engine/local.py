@@ -256,7 +256,7 @@ class LocalEngine:
         return held_bytes(self._device)
 
     def cache_sizes(self) -> CacheSizes:
-        """What is kept of this and earlier turns. Blocks for a step. Raises `EngineClosed`."""
+        """See `Caching.cache_sizes`."""
         return self._scheduler.sizes()
 
     def close(self) -> None:
