@@ -85,7 +85,7 @@ def quantize_int8(weight: Tensor) -> tuple[Tensor, Tensor]:
     """
     num_rows, width = weight.shape
     quantized, scale = torch.empty(weight.shape, dtype=torch.int8), torch.empty(num_rows)
-    use_large_pages(quantized)  # before there is anything to copy
+    use_large_pages(quantized)
     step = max(1, BLOCK_VALUES // width)  # a table of embeddings in float32 would be a peak
     for start in range(0, num_rows, step):
         part = slice(start, start + step)

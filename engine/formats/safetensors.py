@@ -21,6 +21,7 @@ from torch import Tensor
 
 from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.json_values import short
+from engine.kernels.pages import use_large_pages
 
 MAX_HEADER_BYTES = 100_000_000  # the bound of the reference reader
 
@@ -157,6 +158,7 @@ def _sizes(value: object) -> bool:
 def read_tensor(spec: TensorSpec) -> Tensor:
     """The tensor at `spec`, in memory of its own on the CPU. Raises `CheckpointBroken`."""
     tensor = torch.empty(spec.shape, dtype=spec.dtype)
+    use_large_pages(tensor)
     if spec.num_bytes == 0:
         return tensor
     target = tensor.view(-1).view(torch.uint8).numpy().data

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 PAGE_BYTES = 2 << 20  # on x86-64, and on ARM with 4 KB pages
-# linux/mman.h: use large pages here; do so now (since Linux 6.1, before it is done by and by).
-_HUGEPAGE, _COLLAPSE = 14, 25
+_HUGEPAGE = 14  # linux/mman.h: use large pages here
 
 
 @functools.cache
@@ -29,14 +28,14 @@ def _advise() -> Callable[[ctypes.c_void_p, ctypes.c_size_t, int], int] | None:
 
 
 def use_large_pages(tensor: Tensor) -> None:
-    """Let `tensor`, in memory, lie on large pages as far as it fills them.
+    """Let `tensor`, on the CPU, lie on large pages as far as it fills them.
 
-    Takes a copy of a page at a time. Where the system has no such pages nothing happens.
+    To be asked before anything is written to it: then it costs nothing, and writing is faster.
+    What was written before moves by and by, as the system finds time (at once it would take 2 s a
+    gigabyte). Where there are no such pages nothing happens.
     """
     advise = _advise()
     first = -(-tensor.data_ptr() // PAGE_BYTES) * PAGE_BYTES
     last = (tensor.data_ptr() + tensor.nbytes) // PAGE_BYTES * PAGE_BYTES
-    if advise is None or first >= last:
-        return
-    for advice in (_HUGEPAGE, _COLLAPSE):
-        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), advice)
+    if advise is not None and first < last:
+        advise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), _HUGEPAGE)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from engine.kernels import build
+from engine.kernels.pages import use_large_pages
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,9 @@ def pack_panels(values: Tensor) -> Tensor:
     rows, width = values.shape
     # panel, row, group, half of the group, four columns, column → see dot4 in integers.h
     split = values.view(rows // PANEL, PANEL, width // GROUP4, 2, 4, 4).permute(0, 2, 3, 4, 1, 5)
-    return (split[:, :, 0] | split[:, :, 1] << 4).flatten(3).contiguous()
+    panels = torch.empty(split[:, :, 0].shape, dtype=torch.uint8)
+    use_large_pages(panels)
+    return torch.bitwise_or(split[:, :, 0], split[:, :, 1] << 4, out=panels).flatten(3)
 
 
 def unpack_panels(panels: Tensor) -> Tensor:
