@@ -43,15 +43,6 @@ def test_what_fills_no_large_page_and_other_systems_are_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[int] = []
-    monkeypatch.setattr(
-        pages, "_advise", lambda: lambda _start, size, _how: asked.append(size) or 0
-    )
-    pages.use_large_pages(torch.ones(100))
-    assert not asked
-    large = torch.ones(SIZE // 4)
-    pages.use_large_pages(large)
-    assert len(asked) == 1
-    assert asked[0] % pages.PAGE_BYTES == 0 < asked[0] <= SIZE
 
     def note(_start: object, size: ctypes.c_size_t, _how: int) -> None:
         asked.append(size.value)
