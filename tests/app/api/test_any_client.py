@@ -22,7 +22,7 @@ from tests.app.api.house import House
 from tests.app.asgi import ask_async
 
 SAMPLE = 25  # of each operation that takes a form
-FULL = 7_000
+FULL = 2_000
 HASTE = settings(
     database=None, deadline=None, phases=[Phase.generate], suppress_health_check=[*HealthCheck]
 )
@@ -93,4 +93,4 @@ def test_what_schemathesis_thinks_of_breaks_nothing(house: House) -> None:
 def test_what_schemathesis_thinks_of_breaks_nothing_full(house: House) -> None:
     number, wrong = malformed(house, FULL)
     print(f"{number} requests, {len(wrong)} kinds: {wrong}")
-    assert number >= 20_000 and len(wrong) >= 25
+    assert number >= 3 * FULL and len(wrong) >= 25
