@@ -209,4 +209,7 @@ def activation_bytes(
     if precision in _BLOCK_COPIES:  # the product is there twice more: as summed, and scaled
         halves += 4 * ffn
     turns = 2 * max(2048, context) * (config.head_dim // 2) * 8
-    return num * (2 * hidden + halves) * wide + mask + turns + _PACKED_BYTES
+    # Of quantized weights the own kernels pack nothing, a dense product more than this; which of
+    # them is taken is measured when the model is loaded, so it is said in the middle.
+    packed = _PACKED_BYTES // 2 if precision in _BLOCK_COPIES else _PACKED_BYTES
+    return num * (2 * hidden + halves) * wide + mask + turns + packed
