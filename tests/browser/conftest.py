@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from launch.browsers import find_browser
 from tests.browser.guarded import Guarded, serving
@@ -32,8 +32,21 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     running.close()
 
 
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    running = Site(tmp_path_factory.mktemp("data"))
+    yield running
+    running.close()
+
+
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    """A site where nothing has happened. One serves a file; `own_site` asks for one's own."""
+    if request.node.get_closest_marker("own_site") is None:
+        shared: Site = request.getfixturevalue("shared_site")
+        shared.fresh()
+        yield shared
+        return
     running = Site(tmp_path / "data")
     yield running
     running.close()
@@ -66,18 +79,26 @@ class Watch:
             self.foreign.append(url)
 
 
-@pytest.fixture
-def page(browser: Browser, site: Site) -> Iterator[Page]:
-    """The page, open and ready; at the end it must have kept to the rules."""
+@pytest.fixture(scope="module")
+def profile(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser that remembers Gradio's files from one test of a file to the next."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
     context.grant_permissions(["clipboard-read", "clipboard-write"])
-    opened = context.new_page()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(profile: BrowserContext, site: Site) -> Iterator[Page]:
+    """The page, open and ready; at the end it must have kept to the rules."""
+    opened = profile.new_page()
     watch = Watch(opened, site.url)
     opened.goto(site.url)
     opened.wait_for_selector("#window .empty")
     yield opened
-    violations, executed = opened.evaluate("[violations, executed]")
-    context.close()
+    violations, executed = opened.evaluate("localStorage.clear(), [violations, executed]")
+    for each in profile.pages:
+        each.close()
     assert (watch.errors, watch.foreign, violations, executed) == ([], [], [], 0)
     assert site.door.refused == []
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, get_args
 
 import uvicorn
 from fastapi import FastAPI
@@ -22,6 +22,7 @@ from app.services import Services
 from app.settings import Settings
 from app.static_files import StaticFiles
 from engine.base import Chunk, EngineInfo, Prompt, Sampling
+from storage.records import OWNER_ID, Shelf
 from tests.app.fakes import TellingEngine, WordGuard
 
 
@@ -91,6 +92,7 @@ class Site:
         self.services.start()
         if ready:
             self.services.load()
+        self._settings = set(self.services.store.settings(OWNER_ID))
         app = FastAPI(openapi_url=None)
         app.include_router(StaticFiles().router())
         self.door = Door(mount(app, self.services))
@@ -110,6 +112,24 @@ class Site:
         self._thread.start()
         while not self._server.started:
             time.sleep(0.01)
+
+    def fresh(self) -> None:
+        """Make it as it was at the start: no conversation, no choice, engine and guard anew."""
+        self.engine.go.set()
+        jobs, store = self.services.jobs, self.services.store
+        while running := jobs.running_keys(OWNER_ID):
+            for key in running:
+                jobs.stop(OWNER_ID, key)
+            time.sleep(0.005)
+        for shelf in get_args(Shelf):
+            for conversation in store.conversations(OWNER_ID, shelf=shelf):
+                self.services.purge(OWNER_ID, conversation.key)
+        for name in store.settings(OWNER_ID).keys() - self._settings:
+            store.set_setting(OWNER_ID, name, None)
+        for part, new in ((self.engine, Teller()), (self.guard, WordGuard())):
+            vars(part).clear()
+            vars(part).update(vars(new))
+        self.door.refused.clear()
 
     def close(self) -> None:
         self.engine.go.set()

@@ -1,7 +1,5 @@
 """axe-core finds nothing on any screen, in each language and both colours, wide and narrow."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
@@ -26,15 +24,6 @@ print(1)
 DIALOGS = ("safety", "models", "keep", "session", "prompts", "keys")
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """One site for all of this file: each test begins with a conversation of its own."""
-    running = Site(tmp_path_factory.mktemp("data"))
-    running.engine.say = {"rich": RICH}
-    yield running
-    running.close()
-
-
 @pytest.mark.parametrize(
     ("language", "theme", "width"),
     [
@@ -47,6 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def test_axe_finds_nothing(
     browser: Browser, site: Site, language: str, theme: str, width: int
 ) -> None:
+    site.engine.say = {"rich": RICH}
     page = browser.new_page(
         viewport={"width": width, "height": 844},
         color_scheme=theme,  # type: ignore[arg-type]
@@ -82,7 +72,8 @@ def test_axe_finds_nothing(
     expect(page.locator("#seek-count")).not_to_be_empty()
     found["find"] = violations(page)
     page.keyboard.press("Escape")
-    ask(page, "how to make a bomb")
+    ask(page, "something forbidden")
+    expect(page.locator("#window .notice.stop")).to_be_visible()
     found["blocked"] = violations(page)
     for name in ("compare", "tokens", "numbers"):
         page.locator("#window [popovertarget]").first.click()

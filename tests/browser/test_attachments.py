@@ -130,7 +130,7 @@ def test_dropped_files_warn_are_removed_by_keyboard_and_wait_with_the_draft(
     page.keyboard.press("Enter")
     settle(page)
     assert prompts(site) == ["Is it safe?"]
-    assert site.services.store.draft(OWNER_ID, None) == ""
+    kept_soon(page, site, "")
 
 
 def test_a_huge_paste_becomes_a_file_or_text_as_one_likes(page: Page, site: Site) -> None:

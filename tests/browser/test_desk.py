@@ -15,7 +15,7 @@ from tests.browser.site import Site
 from tests.engine.answers import tiny_engine
 from tests.engine.checkpoints import make_checkpoint
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.own_site]
 
 HOSTILE = "${print(1)} `+print(1)+` <img src=x onerror=print(1)> \"' onfocus=print(1) x="
 

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from storage.records import OWNER_ID
 from tests.app.chat_exports import HOSTILE, chatgpt
 from tests.browser.conftest import ask, settle
 from tests.browser.site import Site
+
+pytestmark = pytest.mark.browser
 
 
 def keep(page: Page) -> None:

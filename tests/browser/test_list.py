@@ -1,11 +1,13 @@
 """The list at the side with very many conversations, tags, the archive, other languages."""
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from storage.connection import Database
 from storage.records import OWNER_ID
 from tests.browser.site import Site
 
+pytestmark = pytest.mark.browser
 MANY = 10_000
 
 
@@ -22,6 +24,7 @@ def _fill(db: Database) -> None:
     )
 
 
+@pytest.mark.own_site
 def test_ten_thousand_conversations_are_a_few_rows(page: Page, site: Site) -> None:
     site.services.store._writer.call(_fill)
     page.reload()

@@ -18,7 +18,7 @@ from tests.engine.hub_server import HubState, serve_to_children
 from tests.engine.openai_server import ServerState
 from tests.engine.openai_server import serve as serve_openai
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.own_site]
 
 OPEN, GATED = "smollm2-360m-instruct", "llama-3.2-1b-instruct"
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import ask
 from tests.browser.site import Site
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.own_site]
 
 CODE = "Use this:\n\n```python\nimport os\nos.system('rm ' + name)\n```\n\nDone."
 PLACE = os.environ.get("CORRAL_TEST_PICTURES", "")

@@ -9,7 +9,7 @@ from tests.browser.conftest import ask
 from tests.browser.site import Site
 from tests.storage.make import CANARY, holds
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.own_site]
 
 
 def test_it_is_marked_used_left_and_found_again_and_gone_with_the_tab(

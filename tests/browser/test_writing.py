@@ -144,6 +144,7 @@ def test_copying_is_byte_exact(page: Page, site: Site) -> None:
     expect(page.locator("#window figure.wrapped")).to_have_count(1)
 
 
+@pytest.mark.own_site
 def test_a_sending_that_is_refused_keeps_the_text(page: Page, site: Site) -> None:
     site.services.jobs.close()
     page.fill("#ask", "do not lose me")
