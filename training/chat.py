@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 
 from training.cards import card_rows
-from training.export import export, export_error, load_export
+from training.export import blended, export, export_error, load_export
 from training.made import made_rows
 from training.mixture import Mixture
 from training.model import Llama, Shape
@@ -109,6 +109,7 @@ class Place:
     smoke: bool
     chosen: tuple[str, ...] = ()  # of the sources, for the encoding step; none: all
     start: Path | None = None  # an exported folder whose weights and tokenizer are trained on
+    keep: float = 0.0  # share of the weights of `start` in what is exported
 
     @property
     def tokenizer(self) -> Path:
@@ -231,6 +232,8 @@ def export_step(place: Place, recipe: Recipe) -> None:
     """Step 4: the newest phase's averaged weights as the folder that is shipped, and a check."""
     done = [place.work / f"{phase.name}.pt" for phase in recipe.phases]
     weights = slow_weights([path for path in done if path.exists()][-1])
+    if place.start is not None and place.keep:
+        weights = blended(weights, dict(load_export(place.start).named_parameters()), place.keep)
     export(weights, recipe.shape, place.tokenizer, place.out)
     size = sum(path.stat().st_size for path in place.out.iterdir())
     error = export_error(weights, recipe.shape, place.out)
@@ -252,6 +255,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=REPOSITORY / "training" / "runs" / "chat")
     parser.add_argument("--out", type=Path, default=None, help="where the export goes")
     parser.add_argument("--start", type=Path, help="an exported folder to train on from")
+    parser.add_argument("--keep", type=float, default=0.0, help="share of --start in the export")
     parser.add_argument("--seed", type=int, default=FULL.seed, help="a new one draws other texts")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--smoke", action="store_true", help="a minute on the repository's texts")
@@ -277,6 +281,7 @@ def main() -> None:
         args.smoke,
         tuple(args.source or ()),
         args.start,
+        args.keep,
     )
     torch.manual_seed(recipe.seed)
     for name, step in STEPS.items():

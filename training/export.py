@@ -131,6 +131,17 @@ def export(weights: Mapping[str, Tensor], shape: Shape, tokenizer_folder: Path, 
         copyfile(tokenizer_folder / name, out / name)
 
 
+@torch.no_grad()
+def blended(new: Mapping[str, Tensor], old: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
+    """Weights between those of two trainings of which one began with the other's.
+
+    A short training for new abilities costs some of the old ones; on the straight line between both
+    lie weights that have most of either (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+    models", arXiv 2109.01903).
+    """
+    return {name: torch.lerp(weight, old[name], keep) for name, weight in new.items()}
+
+
 def load_export(folder: Path) -> Llama:
     """The shipped model as a float model, for checks and for continuing its training."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -408,6 +408,13 @@ def test_training_goes_on_from_shipped_weights(run: Place, tmp_path: Path) -> No
     assert 0 < max(changes) < 0.5  # trained on, not begun anew
     assert (again.out / "tokenizer.json").read_bytes() == (run.out / "tokenizer.json").read_bytes()
 
+    between = replace(again, out=tmp_path / "between", keep=0.5)
+    export_step(between, recipe)
+    for one, half, two in zip(
+        before.parameters(), load_export(between.out).parameters(), after.parameters(), strict=True
+    ):
+        assert (half - (one + two) / 2).abs().max() < 0.02 * one.abs().max()  # but for rounding
+
 
 def test_int8_rows_keep_each_weight_within_half_a_step() -> None:
     torch.manual_seed(1)
