@@ -34,7 +34,7 @@ def hub(
         repo="HuggingFaceTB/SmolLM2-360M-Instruct", files=files, large={"model.safetensors"}
     )
     room = Room("cpu", 2_200_000_000, 2)
-    monkeypatch.setattr("app.room.Room.of_machine", lambda _device: room)
+    monkeypatch.setattr("app.room.Room.of_machine", lambda _device, _offload: room)
     with serve_to_children(state, monkeypatch, guarded_environment):
         yield state
 
