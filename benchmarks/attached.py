@@ -12,7 +12,6 @@ import argparse
 import asyncio
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from benchmarks.by_turns import rates_by_turns, tell_rates
 from benchmarks.crowd import Browser, Person, Scene, events_of, signed_in
 from benchmarks.first_token import rate, start
 from benchmarks.served import free_port, served
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from app.services import Services
     from app.site import Site
 
+WAYS = ("alone", "read", "shown")
 PROMPT = "Go on."
 LEAVE_SECONDS = 3.0  # until the click, for whoever arranged it to be gone
 # A prompt in a new conversation, by the page's own composer.
@@ -112,6 +113,11 @@ class Answers:
         self._url = f"http://127.0.0.1:{services.settings.port}"
         self._cookie = signed_in(services, site, OWNER_ID)
 
+    def rate(self, way: str) -> float:
+        """One answer in one of `WAYS`, after a rest."""
+        time.sleep(SETTLE_SECONDS)
+        return {"alone": self.alone, "read": self.read, "shown": self.shown}[way]()
+
     def alone(self) -> float:
         """With nobody watching."""
         return rate(self._services, start(self._services, PROMPT))
@@ -150,9 +156,8 @@ async def follow(scene: Scene) -> None:
     await browser.fire("follow", number=2, key=browser.person.key)
 
 
-def measure(shape_name: str, num_new: int, runs: int) -> dict[str, float]:
-    """Median rates of the three ways, and the ratios to the first."""
-    rates: dict[str, list[float]] = {"alone": [], "read": [], "shown": []}
+def measure(shape_name: str, num_new: int, runs: int) -> dict[str, list[float]]:
+    """Tokens per second of the three ways, in each round."""
     with tempfile.TemporaryDirectory(prefix="corral-talker-") as folder:
         model = make_talker(shape_name, Path(folder) / "model")
         with served("--model", str(model), "--precision", "int8") as (services, site):
@@ -161,16 +166,7 @@ def measure(shape_name: str, num_new: int, runs: int) -> dict[str, float]:
             )
             with window_at(site.entrance.url()) as window:
                 answers = Answers(services, site, window)
-                for counted in [False, *[True] * runs]:
-                    for name, found in rates.items():
-                        time.sleep(SETTLE_SECONDS)
-                        a_rate = getattr(answers, name)()
-                        if counted:
-                            found.append(a_rate)
-    result = {name: statistics.median(found) for name, found in rates.items()}
-    for name in ("read", "shown"):
-        result[f"{name} against alone"] = result[name] / result["alone"]
-    return result
+                return rates_by_turns(answers.rate, WAYS, runs)
 
 
 def main() -> None:
@@ -183,16 +179,9 @@ def main() -> None:
     parser.add_argument("--reader", action="store_true", help="play the scene on standard input")
     chosen = parser.parse_args()
     if chosen.reader:
-        given = json.load(sys.stdin)
-        people = [Person(**each) for each in given.pop("people")]
-        asyncio.run(follow(Scene(people=people, **given)))
+        asyncio.run(follow(Scene.read(sys.stdin)))
         return
-    result = measure(chosen.shape, chosen.new, chosen.runs)
-    if chosen.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:24} {value:8.2f}")
+    tell_rates(measure(chosen.shape, chosen.new, chosen.runs), as_json=chosen.json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import time
 from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import httpx
 
@@ -59,6 +59,12 @@ class Scene:
     people: list[Person]
     events: dict[str, tuple[int, int]]  # name → (fn_index, trigger_id), from the page's config
     storm: bool
+
+    @classmethod
+    def read(cls, told: IO[str]) -> Scene:
+        """A scene as `asdict` gave it to another process."""
+        given = json.load(told)
+        return cls(people=[Person(**each) for each in given.pop("people")], **given)
 
 
 class Browser:
@@ -259,9 +265,7 @@ def main() -> None:
     parser.add_argument("--scene", action="store_true", help="play the scene on standard input")
     chosen = parser.parse_args()
     if chosen.scene:
-        given = json.load(sys.stdin)
-        people = [Person(**each) for each in given.pop("people")]
-        print(json.dumps(asyncio.run(ask_all(Scene(people=people, **given)))))
+        print(json.dumps(asyncio.run(ask_all(Scene.read(sys.stdin)))))
         return
     rows = measure()
     if chosen.json:

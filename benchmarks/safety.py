@@ -24,6 +24,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.by_turns import compared, rates_by_turns
 from benchmarks.first_token import PROMPTS, finish, start
 from benchmarks.served import served, tell
 from safety.base import Guard, Verdict
@@ -111,11 +112,13 @@ def rows(found: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def at_shape(shape: str, rounds: int) -> dict[str, float]:
     """Tokens per second with the gate and without, of random int8 weights at a public shape."""
     from benchmarks.engine_rows import Bench, load
-    from benchmarks.side_jobs import Written, measure
+    from benchmarks.side_jobs import Written
     from engine.device import choose_threads
 
     bench = Bench(load(shape, "int8"), choose_threads())
-    found = measure(Written(bench, SHAPE_TOKENS), rounds, ("unguarded", "guarded"))
+    found = compared(
+        rates_by_turns(Written(bench, SHAPE_TOKENS).rate, ("unguarded", "guarded"), rounds)
+    )
     bench.scheduler.close()
     return {name: round(value, 3) for name, value in found.items()}
 

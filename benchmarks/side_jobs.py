@@ -11,11 +11,10 @@ the guard reads text although the weights are random. Rates in turn:
 
 from __future__ import annotations
 
-import json
-import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from threading import Thread
 
+from benchmarks.by_turns import rates_by_turns, tell_rates
 from benchmarks.engine_rows import Bench, arguments, load
 from benchmarks.speculation import TOKENIZER, tasks
 from engine.detokenize import Detokenizer
@@ -92,30 +91,13 @@ class Written:
         return watch
 
 
-def measure(written: Written, rounds: int, ways: Sequence[str] = WAYS) -> dict[str, float]:
-    """Median rates of the ways by turns, and the ratios to the first. One more round warms up."""
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(rounds + 1):
-        for way in ways:
-            rate = written.rate(way)
-            if number:
-                rates[way].append(rate)
-    result = {way: statistics.median(values) for way, values in rates.items()}
-    first, *others = ways
-    return result | {f"{way} against {first}": result[way] / result[first] for way in others}
-
-
 def main() -> None:
     """Measure and print a table, or one JSON object."""
     chosen = arguments(__doc__, new=192, rounds=5).parse_args()
     bench = Bench(load(chosen.model, chosen.precision), chosen.threads)
-    result = measure(Written(bench, chosen.new), chosen.rounds)
+    rates = rates_by_turns(Written(bench, chosen.new).rate, WAYS, chosen.rounds)
     bench.scheduler.close()
-    if chosen.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name:28} {value:8.2f}")
+    tell_rates(rates, as_json=chosen.json)
 
 
 if __name__ == "__main__":
