@@ -8,18 +8,18 @@ import { serveMeter } from './meter.js';
 import { serveDialogs } from './panels.js';
 import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
-import { byId, fire, insist, language, state, theme, WINDOW, words } from './state.js';
+import { byId, fire, insist, language, state, theme, whenThere, WINDOW, words } from './state.js';
 import { copy, edit, endEdit, moveInMenu, placeMenu, resend } from './turns.js';
 import { fitHeight, keepDraft, send } from './write.js';
 
 const act = {
   new: () => { open(null); byId('ask').focus(); },
-  temporary: () => { state.temporary = !state.temporary; insist('view', { key: null }); byId('ask').focus(); },
+  temporary: () => { open(null, null, !state.temporary); byId('ask').focus(); },
   open: (el) => open(el.dataset.key, el.dataset.id ? Number(el.dataset.id) : null),
   drawer: () => drawer(),
   theme: () => theme(document.documentElement.dataset.theme === 'dark' ? 'light' : 'dark'),
   idea: (el) => { byId('ask').value = el.textContent; fitHeight(); byId('ask').focus(); },
-  send: () => send(byId('composer'), state.leaf),
+  send: () => whenThere(() => send(byId('composer'), state.leaf)),
   attach: () => byId('pick').click(),
   detach,
   stop: () => fire('stop', { key: state.key }),
@@ -62,8 +62,7 @@ const act = {
   'seek-next': () => step(1),
   'seek-previous': () => step(-1),
   'seek-close': () => closeSeek(),
-  'trash-close': () => shelf('', ''),
-  'archive-close': () => shelf('', ''),
+  'shelf-close': () => shelf('', ''),
   tag: (el) => shelf(state.mode, state.tag === el.dataset.tag ? '' : el.dataset.tag),
 };
 
@@ -119,8 +118,7 @@ function listen() {
     }
   });
 
-  let searching = 0;
-  let drafting = 0;
+  let searching, drafting;
   document.addEventListener('input', (event) => {
     if (event.target.id === 'find' || event.target.id === 'seek-text') {
       const search = event.target.id === 'find' ? () => fire('listing') : typed;

@@ -1,7 +1,7 @@
 /* Files: sent up in parts, and shown as chips beside what is written. The chips are the state: what
    is sent is the text and what stands in them, as `app/page/attach.py` takes it apart. */
 
-import { button, built, tell, warn } from './nodes.js';
+import { button, built, tell, utter, warn } from './nodes.js';
 import { fireDialog } from './panels.js';
 import { byId, words } from './state.js';
 import { keepDraft } from './write.js';
@@ -56,9 +56,7 @@ export function attach(file) {
     shown.node = value.chip ? built(value.chip) : null;
     if (!value.chip) { waiting.remove(); warn(value.said); return; }
     waiting.replaceWith(shown.node);
-    const line = document.createElement('p');
-    line.textContent = value.said;
-    byId('said').append(line);
+    utter(value.said);
     keepDraft();
   });
   return shown;

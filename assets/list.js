@@ -1,14 +1,15 @@
 /* The list at the side: opening, renaming, shelves, and the rows around those in view. */
 
 import { byId, fire, insist, state, WINDOW, words } from './state.js';
-import { keepDraft } from './write.js';
+import { emptyBox, keepDraft } from './write.js';
 
 const ROW = 36; // pixels a row; the server sends those around the ones in view
 
-export function open(key, id) {
+export function open(key, id, temporary = false) {
   keepDraft();
   drawer(false);
-  Object.assign(state, { last: WINDOW, temporary: false });
+  if ((key || '') !== state.key) emptyBox();
+  Object.assign(state, { last: WINDOW, temporary });
   insist('view', { key: key || null, id: id || null });
 }
 
@@ -29,8 +30,7 @@ export function rename(key, holder) {
     holder.textContent = text; // at once; the server's answer says the same
     if (key === state.key) {
       document.title = `${text} · Corral`;
-      const heading = document.querySelector('#head h1');
-      if (heading) heading.textContent = text;
+      document.querySelector('#head h1')?.replaceChildren(text);
     }
     fire('rename', { key, text });
   };
@@ -64,8 +64,7 @@ export function scrolled() {
 export function drawer(show) {
   const on = show === undefined ? !document.body.classList.contains('drawer') : show;
   document.body.classList.toggle('drawer', on);
-  const control = document.querySelector('#head [data-act="drawer"]');
-  if (control) control.setAttribute('aria-expanded', String(on));
+  document.querySelector('#head [data-act="drawer"]')?.setAttribute('aria-expanded', String(on));
   if (on) byId('find').focus();
 }
 

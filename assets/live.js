@@ -1,6 +1,6 @@
 /* The growing answer, on the page and for screen readers. */
 
-import { built, dress } from './nodes.js';
+import { built, dress, utter } from './nodes.js';
 import { byId, insist, state } from './state.js';
 
 const MD = '<div class="md"><div class="tail"></div></div>';
@@ -60,10 +60,6 @@ export function say(md, ended) {
   const text = spoken.textContent.replace(/\s+/g, ' ').trim();
   const end = ended ? text.length : text.search(/[.!?。!?][^.!?。!?]*$/) + 1;
   if (end <= state.said) return;
-  const line = document.createElement('p');
-  line.textContent = text.slice(state.said, end);
-  const said = byId('said');
-  said.append(line);
-  while (said.childElementCount > 20) said.firstChild.remove();
+  utter(text.slice(state.said, end));
   state.said = end;
 }

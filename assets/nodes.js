@@ -45,17 +45,15 @@ export function dress(node) {
 
 export function button(act, label) {
   const made = document.createElement('button');
-  made.type = 'button';
+  Object.assign(made, { type: 'button', textContent: label });
   made.dataset.act = act;
-  made.textContent = label;
   return made;
 }
 
 export function toast(node, id) {
   node.dataset.note = id;
   byId('note').append(node);
-  const seconds = node.classList.contains('error') ? 30 : 10;
-  setTimeout(() => node.remove(), seconds * 1000);
+  setTimeout(() => node.remove(), node.classList.contains('error') ? 30000 : 10000);
 }
 
 /* A short message of the page's own. */
@@ -64,6 +62,14 @@ export function tell(text, tone, ...controls) {
   node.firstChild.textContent = text;
   node.append(...controls);
   toast(node, `own-${Date.now()}`);
+}
+
+/* For screen readers alone. */
+export function utter(text) {
+  const said = byId('said');
+  said.append(built('<p></p>'));
+  said.lastChild.textContent = text;
+  while (said.childElementCount > 20) said.firstChild.remove();
 }
 
 export const warn = (text) => tell(text, 'error');

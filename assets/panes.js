@@ -5,7 +5,7 @@ import { markOpen, open } from './list.js';
 import { grow, say } from './live.js';
 import { built, patch, toast } from './nodes.js';
 import { follow, reveal } from './scroll.js';
-import { answered, byId, fire, insist, leaving, refresh, rest, state, WINDOW } from './state.js';
+import { answered, byId, fire, insist, leaving, refresh, rest, state, whenThere, WINDOW } from './state.js';
 import { accepted, refused, restoreDraft } from './write.js';
 
 export const paint = {
@@ -43,6 +43,7 @@ export const paint = {
     address();
     if (moved) state.stuck = true;
     if (moved || state.draft === null) restoreDraft(value);
+    whenThere();
     if (value.focus) return reveal(value.focus);
     if (!byId('seek').hidden) {
       if (moved) typed();
@@ -105,9 +106,8 @@ function address() {
 }
 
 function running(on) {
-  const ask = byId('ask');
   byId('send').hidden = on;
   byId('stop').hidden = !on;
-  if (ask) ask.toggleAttribute('data-busy', on);
+  byId('ask')?.toggleAttribute('data-busy', on);
   document.body.classList.toggle('answering', on);
 }

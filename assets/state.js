@@ -42,7 +42,14 @@ export function insist(name, data, left = 3) {
   clearTimeout(watching);
   asked = data.key || '';
   fire(name, data);
-  watching = setTimeout(() => { if (left) insist(name, data, left - 1); else asked = null; }, 5000);
+  watching = setTimeout(() => { if (left) insist(name, data, left - 1); else { asked = null; next = null; } }, 5000);
+}
+
+/* Do something where the page is going: now, or when the conversation that was asked for is there. */
+let next = null;
+export function whenThere(go = next) {
+  next = leaving() ? go : null;
+  if (!next && go) go();
 }
 
 /* An answer came; one on another conversation is a late one. */
@@ -56,5 +63,6 @@ export function rest() {
   asked = null;
 }
 
-/* Whether another conversation than the one in view was asked for: that one goes first. */
-export const leaving = () => asked !== null && asked !== state.key;
+/* Another conversation than the one in view may have been asked for: that one goes first. */
+export const going = () => asked ?? state.key;
+export const leaving = () => going() !== state.key;

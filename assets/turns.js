@@ -20,10 +20,8 @@ export function edit(turn) {
 
 export function endEdit(turn) {
   turn.classList.remove('editing');
-  const form = turn.querySelector('form.edit');
-  if (form) form.remove();
-  const again = turn.querySelector('[data-act="edit"]');
-  if (again) again.focus();
+  turn.querySelector('form.edit')?.remove();
+  turn.querySelector('[data-act="edit"]')?.focus();
 }
 
 export function resend(turn) {

@@ -2,7 +2,7 @@
 
 import { whole } from './files.js';
 import { warn } from './nodes.js';
-import { byId, fire, state, words } from './state.js';
+import { byId, fire, going, leaving, state, words } from './state.js';
 import { endEdit } from './turns.js';
 
 const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
@@ -13,14 +13,21 @@ const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) 
 /* What is not sent yet is kept by the server, with its conversation. */
 export function keepDraft() {
   const text = whole(byId('composer'));
-  if (text === state.draft || bytes(text) > MAX_BYTES) return;
-  state.draft = text;
-  fire('draft', { key: state.key || null, text });
+  if (text === (state.draft ?? '') || bytes(text) > MAX_BYTES) return;
+  if (!leaving()) state.draft = text;
+  fire('draft', { key: going() || null, text });
+}
+
+/* Another conversation is on its way: what is written from now on is for that one. */
+export function emptyBox() {
+  byId('ask').value = '';
+  byId('files').replaceChildren();
+  state.draft = null;
 }
 
 export function restoreDraft({ draft, files }) {
   const ask = byId('ask');
-  if (state.sending || (state.draft === null && ask.value)) return; // typed before the page was there
+  if (state.sending || (state.draft === null && ask.value)) return; // typed before it was there
   ask.value = draft;
   byId('files').innerHTML = files;
   state.draft = whole(byId('composer'));
@@ -67,7 +74,7 @@ export function accepted() {
   refused();
   state.sent = {};
   if (from.id === 'composer') {
-    if (whole(from) === text) { byId('ask').value = ''; byId('files').replaceChildren(); }
+    if (whole(from) === text) emptyBox();
     state.draft = '';
     fire('draft', { key: key || null, text: '' });
     fitHeight();

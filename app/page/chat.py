@@ -17,10 +17,10 @@ from app.job import Job
 from app.page.conversations import ConversationList
 from app.page.live import LiveAnswer
 from app.page.panes import EVERYTHING, LIVE, Update, items, show
-from app.page.payload import Payload, is_away, user_of
+from app.page.payload import Payload, user_of
 from app.page.shell import Shell
 from app.page.templates import Templates
-from app.page.viewers import Viewer, Viewers
+from app.page.viewers import Viewer, Viewers, viewer_of
 from app.page.window import ConversationView
 from app.render import Renderer
 from app.requests import Again, Continue, Send
@@ -42,6 +42,7 @@ class Chat:
         shell: Shell,
         listing: ConversationList,
         renderer: Renderer,
+        viewers: Viewers,
     ) -> None:
         self._services = services
         self._strings = templates.strings
@@ -49,7 +50,7 @@ class Chat:
         self._listing = listing
         self._renderer = renderer
         self._conversation = ConversationView(services, templates, shell=shell, renderer=renderer)
-        self._viewers = Viewers()
+        self._viewers = viewers
 
     async def view(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Update]:
         """Show a conversation (or the first screen), and follow it if it is being answered."""
@@ -100,7 +101,7 @@ class Chat:
         try:
             payload = Payload.of(event)
             client_key = payload.client_key
-            viewer = _viewer(payload, request)
+            viewer = viewer_of(payload, request)
             async for update in act(viewer, payload):
                 yield update
         except Exception as error:
@@ -160,7 +161,7 @@ class Chat:
     async def follow(self, event: gr.EventData, request: gr.Request) -> AsyncIterator[Update]:
         """Paint the growing answer until it has ended or the page shows something else."""
         payload = Payload.of(event)
-        viewer, key, reply_id = _viewer(payload, request), payload.key or "", payload.id or 0
+        viewer, key, reply_id = viewer_of(payload, request), payload.key or "", payload.id or 0
         self._viewers.follow(viewer)
         job = self._services.jobs.running(viewer.user_id, key)
         if job is not None:
@@ -174,11 +175,6 @@ class Chat:
 
     def _live(self, job: Job) -> LiveAnswer:
         return LiveAnswer(job, self._renderer, self._strings)
-
-
-def _viewer(payload: Payload, request: gr.Request) -> Viewer:
-    page, away = request.session_hash or "", is_away(request)
-    return Viewer(user_of(request), page, payload.number, away)
 
 
 def _sent(payload: Payload) -> Send:

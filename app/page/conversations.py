@@ -82,7 +82,7 @@ class ConversationList:
 
     def _above(self, user_id: int, payload: Payload) -> list[Item]:
         """What stands over the rows: the way back from the archive, what is not kept, the tags."""
-        rows = [self._button("archive-close")] if payload.mode == "archive" else []
+        rows = [self._button("shelf-close")] if payload.mode == "archive" else []
         rows += self._temporary(user_id, payload.aside)
         if tags := self._services.store.tags(user_id):
             html = self._templates.render("tags", tags=tags, chosen=payload.tag)
@@ -111,7 +111,7 @@ class ConversationList:
             rows.append((f"t-{conversation.key}", self._templates.render("trashed", **values)))
         if not trashed:
             rows.append(("none", self._line(self._say("page.list.trash_none"))))
-        return [*rows, self._button("trash-close")]
+        return [*rows, self._button("shelf-close")]
 
     def _hits(self, hits: Sequence[Hit], query: str) -> list[Item]:
         if not hits:

@@ -27,6 +27,7 @@ from app.page.shell import Shell
 from app.page.side import Side
 from app.page.templates import Templates
 from app.page.theme import theme
+from app.page.viewers import Viewers
 from app.render import Renderer
 from app.routes import FORGET
 from app.services import Services
@@ -127,8 +128,11 @@ def _connect(
 ) -> None:
     listing = ConversationList(services, templates)
     renderer = Renderer()
-    chat = Chat(services, templates, shell=shell, listing=listing, renderer=renderer)
-    side = Side(services, templates, shell=shell, listing=listing)
+    viewers = Viewers()
+    chat = Chat(
+        services, templates, shell=shell, listing=listing, renderer=renderer, viewers=viewers
+    )
+    side = Side(services, templates, shell=shell, listing=listing, viewers=viewers)
     options: dict[str, Any] = {
         "inputs": None,
         "show_progress": "hidden",

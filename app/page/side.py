@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from threading import Lock
 
 import gradio as gr
 
@@ -13,6 +14,7 @@ from app.page.panes import FOOT, SIDE, Update, show
 from app.page.payload import Payload, is_away, user_of
 from app.page.shell import Shell
 from app.page.templates import Templates
+from app.page.viewers import Viewer, Viewers, viewer_of
 from app.services import Services
 
 log = logging.getLogger("corral.page")
@@ -28,11 +30,14 @@ class Side:
         *,
         shell: Shell,
         listing: ConversationList,
+        viewers: Viewers,
     ) -> None:
         self._services = services
         self._say = templates.strings.say
         self._shell = shell
         self._listing = listing
+        self._viewers = viewers
+        self._drafting = Lock()
 
     async def listing(self, event: gr.EventData, request: gr.Request) -> Update:
         """Search as it is typed, show the trash, or the plain list."""
@@ -69,10 +74,9 @@ class Side:
     async def draft(self, event: gr.EventData, request: gr.Request) -> None:
         """Keep what is written and not sent; of a temporary conversation in memory alone."""
         try:
-            payload, user_id = Payload.of(event), user_of(request)
+            payload = Payload.of(event)
             if payload.key or not payload.temporary:
-                keep = self._services.store.keep_draft
-                await asyncio.to_thread(keep, user_id, payload.key, payload.text)
+                await asyncio.to_thread(self._keep_draft, viewer_of(payload, request), payload)
         except Exception as error:  # it is still in the box
             log.warning("a draft was not kept", exc_info=error)
 
@@ -80,6 +84,11 @@ class Side:
         """How far the model and the safety check are."""
         user_of(request)
         return show(FOOT, foot=self._shell.foot(away=is_away(request)))
+
+    def _keep_draft(self, viewer: Viewer, payload: Payload) -> None:
+        with self._drafting:  # they overtake each other on their way, and here
+            if self._viewers.is_newest(viewer, payload.key):
+                self._services.store.keep_draft(viewer.user_id, payload.key, payload.text)
 
     async def _changed(
         self,

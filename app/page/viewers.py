@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import gradio as gr
+
+from app.page.payload import Payload, is_away, user_of
 
 MAX_PAGES = 2_000
+MAX_DRAFTS = 50  # of a page, whose order is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +23,18 @@ class Viewer:
     away: bool = True  # over a link or the network
 
 
+def viewer_of(payload: Payload, request: gr.Request) -> Viewer:
+    """Whose request this is. Raises `PermissionError` where the gateway has not said."""
+    page, away = request.session_hash or "", is_away(request)
+    return Viewer(user_of(request), page, payload.number, away)
+
+
 @dataclass(slots=True)
 class _Page:
     asked: int = 0  # the number of the latest request for another view
     key: str | None = None  # of the conversation that was painted last; empty: none
     following: int = 0  # the number of the latest request to follow an answer
+    drafts: dict[str, int] = field(default_factory=dict)  # key → number of its latest draft
 
 
 class Viewers:
@@ -57,6 +69,15 @@ class Viewers:
         """Whether the conversation is still in view, and no later request follows it."""
         page = self._page(viewer.page)
         return page.following == viewer.number and page.key in (None, key)
+
+    def is_newest(self, viewer: Viewer, key: str | None) -> bool:
+        """Whether the page has sent no later draft of this conversation; it is noted."""
+        drafts = self._page(viewer.page).drafts
+        newest = max(viewer.number, drafts.pop(key or "", 0))
+        drafts[key or ""] = newest
+        if len(drafts) > MAX_DRAFTS:
+            del drafts[next(iter(drafts))]
+        return viewer.number == newest
 
     def _page(self, name: str) -> _Page:
         page = self._pages.setdefault(name, _Page())

@@ -217,7 +217,7 @@ def test_the_trash_can_be_opened_and_restored_from(page: Page) -> None:
     page.click("[data-act=shelf][data-mode=trash]")
     page.click("#listing [data-act=restore]")
     expect(page.locator("#listing .conv")).to_have_count(0)
-    page.click("[data-act=trash-close]")
+    page.click("[data-act=shelf-close]")
     expect(page.locator("#listing .name")).to_have_text("to be thrown away")
 
 

@@ -59,7 +59,7 @@ def test_the_archive_is_a_list_of_its_own(page: Page, site: Site) -> None:
     store.archive(OWNER_ID, key, True)
     page.click("#foot [data-mode=archive]")
     expect(page.locator("#listing .conv .name")).to_have_text("${print(1)} <b>`kept`</b>")
-    page.click("#listing [data-act=archive-close]")
+    page.click("#listing [data-act=shelf-close]")
     expect(page.locator("#listing .conv")).to_have_count(0)
 
 

@@ -48,6 +48,32 @@ def test_enter_that_ends_a_composition_does_not_send(page: Page) -> None:
     assert page.locator("#window .bubble").inner_text() == "你好"
 
 
+def test_what_is_written_on_the_way_to_another_conversation_belongs_there(page: Page) -> None:
+    """Nothing waits for the server: a click and a prompt in the same moment, then one more."""
+    ask(page, "of the first")
+    first = page.url
+    page.fill("#ask", "a draft for the first")
+    page.evaluate(
+        """() => {
+          document.querySelector('[data-act=new]').click();
+          document.getElementById('ask').value = 'of the second';
+          document.getElementById('send').click();
+        }"""
+    )
+    expect(page.locator("#window .prompt .bubble")).to_have_text("of the second")
+    settle(page)
+    assert page.url != first
+    page.evaluate(
+        """() => {
+          document.querySelector('#listing .conv a:not([aria-current])').click();
+          const ask = document.getElementById('ask');
+          ask.value += 'typed early';
+        }"""
+    )
+    expect(page.locator("#window .prompt .bubble")).to_have_text("of the first")
+    expect(page.locator("#ask")).to_have_value("typed early")
+
+
 def test_drafts_stay_with_their_conversation(page: Page) -> None:
     ask(page, "first")
     page.fill("#ask", "a draft for the first")
@@ -80,7 +106,9 @@ def test_the_view_stays_while_somebody_reads_above(page: Page, site: Site) -> No
     site.engine.pause_after = 140
     ask(page, "a long one", wait=False)
     expect(page.locator("#live .md")).to_contain_text("Paragraph 30")
-    page.locator("#scroll").evaluate("e => { e.scrollTop = 100; }")
+    # At once with its event, as a wheel does it: no update comes in between.
+    scroll = "e => { e.scrollTop = 100; e.dispatchEvent(new Event('scroll')); }"
+    page.locator("#scroll").evaluate(scroll)
     expect(page.locator(".jump")).to_be_visible()
     site.engine.go.set()
     settle(page)

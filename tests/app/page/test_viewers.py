@@ -16,7 +16,7 @@ from app.page.conversations import ConversationList
 from app.page.panes import EVERYTHING
 from app.page.shell import Shell
 from app.page.templates import Templates
-from app.page.viewers import MAX_PAGES, Viewer, Viewers
+from app.page.viewers import MAX_DRAFTS, MAX_PAGES, Viewer, Viewers
 from app.parts import Part
 from app.render import Renderer
 from app.services import Services
@@ -45,7 +45,9 @@ def chat(services: Services) -> Chat:
     templates = Templates(Strings.load("en"))
     listing = ConversationList(services, templates)
     shell = Shell(services, templates)
-    return Chat(services, templates, shell=shell, listing=listing, renderer=Renderer())
+    return Chat(
+        services, templates, shell=shell, listing=listing, renderer=Renderer(), viewers=Viewers()
+    )
 
 
 def fire(handler: Handler, **data: object) -> list[dict[str, Any]]:
@@ -106,3 +108,15 @@ def test_pages_do_not_disturb_each_other_and_old_ones_are_forgotten() -> None:
         viewers.ask(Viewer(1, f"page {number}", 9))
     assert viewers.may_paint(Viewer(1, "page 0", 1), "talk"), "forgotten, so nothing is later"
     assert not viewers.may_paint(Viewer(1, f"page {MAX_PAGES}", 8), "talk")
+
+
+def test_a_draft_that_was_overtaken_does_not_come_back() -> None:
+    viewers = Viewers()
+    assert viewers.is_newest(Viewer(1, "page", 2), "talk")
+    assert not viewers.is_newest(Viewer(1, "page", 1), "talk")
+    assert viewers.is_newest(Viewer(1, "page", 1), None), "of another conversation"
+    assert viewers.is_newest(Viewer(1, "other page", 1), "talk")
+    assert viewers.is_newest(Viewer(1, "page", 3), "talk")
+    for number in range(MAX_DRAFTS):
+        assert viewers.is_newest(Viewer(1, "page", number), f"talk {number}")
+    assert viewers.is_newest(Viewer(1, "page", 1), "talk"), "forgotten, so nothing is later"
