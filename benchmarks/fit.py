@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 
+from launch.environment import clean_environment
+
 STATUS = Path("/proc/self/status")
 
 # Proportions of the generations at a size that loads in seconds: layers, hidden, heads, key-value
@@ -127,7 +129,9 @@ def measure(folder: Path, case: Case) -> Measured:
         str(folder),
         json.dumps(asdict(case)),
     ]
-    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        line, capture_output=True, text=True, check=False, env=clean_environment(folder)
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))

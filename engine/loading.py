@@ -24,6 +24,7 @@ from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
 from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
+from engine.memory import lean
 from engine.placement import NOWHERE, Offloading
 from engine.quality import Quality, QualityCheck
 from engine.quantize import PRECISIONS as _PRECISIONS
@@ -47,6 +48,7 @@ _TOLERANCE["int4-128"] = _TOLERANCE["int4"]
 _LAYER_TOLERANCE = 0.3
 
 
+@lean()
 def load_model(
     checkpoint: Checkpoint,
     device: torch.device,

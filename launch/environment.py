@@ -36,6 +36,8 @@ def clean_environment(data: Path, environ: Mapping[str, str] = os.environ) -> di
         "TOKENIZERS_PARALLELISM": "false",
         # Idle compute threads sleep instead of spinning beside the server.
         "OMP_WAIT_POLICY": "PASSIVE",
+        # glibc: one heap for all threads, of which all that is free can be returned.
+        "MALLOC_ARENA_MAX": "1",
         "PYTHONPATH": str(ROOT),
         "PYTHONNOUSERSITE": "1",
         "PYTHONUNBUFFERED": "1",

@@ -47,16 +47,15 @@ def test_loading_a_real_shape_in_bfloat16_never_takes_a_tenth_more() -> None:
 def check(case: Case, folder: Path) -> None:
     row = compare(case, measure(folder, case), folder)
     assert abs(float(row["error"])) <= 0.10, row
-    if float(row["measured_megabytes"]) > 700:  # up to 40 MB come and stay, whatever the size
-        assert float(row["given_back"]) >= 0.95, row
-        assert case.precision != "bf16" or float(row["loading"]) <= 1.1, row
+    assert float(row["given_back"]) >= 0.95, row
+    assert case.precision != "bf16" or float(row["loading"]) <= 1.1, row
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's own peak")
 def test_the_prediction_holds_for_a_child_process(tmp_path: Path) -> None:
-    write_checkpoint(tmp_path, "llama-2")
-    check(Case("llama-2", "fp32", 512, 1), tmp_path)
+    write_checkpoint(tmp_path, "tinyllama")
+    check(Case("tinyllama", "bf16", 512, 1), tmp_path)
 
 
 @pytest.mark.full
