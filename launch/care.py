@@ -1,8 +1,7 @@
-"""The life of an installation: update, move the data, remove everything."""
+"""Update: fetch the new version, try it out, and go back to the old one if it fails."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import socket
 import subprocess
@@ -13,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.settings import Settings
-from engine.home import MOVED_FILE, data_folder, default_data_folder
 from launch import install as installation
 from launch.environment import clean_environment
 from launch.place import (
@@ -26,7 +24,7 @@ from launch.place import (
     say,
     venv_python,
 )
-from launch.start import RUN_FILE, Running, refuse_running
+from launch.start import Running, refuse_running
 
 DATABASE = "corral.db"
 NEW_VENV = VENV.with_name(".venv-new")
@@ -193,103 +191,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def move(settings: Settings, target: str) -> int:
-    """Move the data folder: copy, compare, then remove the old one and remember the new place."""
-    old, new = settings.data, Path(target).expanduser().absolute()
-    refuse_running(old, "move the folder again")
-    if not old.is_dir():
-        raise Problem(f"There is nothing to move: {old} does not exist.")
-    if new.exists() and (not new.is_dir() or any(new.iterdir())):
-        raise Problem(f"{new} is not empty. Name a folder that does not exist yet.")
-    if new == old or old in new.parents or new in old.parents:
-        raise Problem(f"{new} and {old} lie within each other. Name another folder.")
-    try:
-        _copy_all(old, new)
-        new.chmod(0o700)
-    except OSError as error:
-        raise Problem(
-            f"The data could not be copied to {new} ({error.strerror or error}). It is still whole "
-            f"in {old}; make room and try again."
-        ) from error
-    usual = old == data_folder()
-    if usual:
-        _remember_place(new)
-    _remove_moved(old)
-    if usual and "CORRAL_DATA" not in os.environ:
-        print(f"Everything lies in {new} now; later starts look there.")
-    else:
-        print(f"Everything lies in {new} now. Name it from now on: --data or CORRAL_DATA.")
-    return 0
-
-
-def _copy_all(old: Path, new: Path) -> None:
-    needed = sum(file.stat().st_size for file in old.rglob("*") if file.is_file())
-    place = next(parent for parent in (new, *new.parents) if parent.is_dir())
-    if shutil.disk_usage(place).free < needed + 50_000_000:
-        raise Problem(f"{new} has no room for {needed / 1e6:.0f} MB. Nothing was moved.")
-    shutil.copytree(
-        old, new, dirs_exist_ok=True, ignore=shutil.ignore_patterns(RUN_FILE, MOVED_FILE)
-    )
-    for file in old.rglob("*"):
-        copy = new / file.relative_to(old)
-        if file.name in (RUN_FILE, MOVED_FILE) or not file.is_file():
-            continue
-        if not copy.is_file() or copy.stat().st_size != file.stat().st_size:
-            raise Problem(f"{copy} is not a whole copy. The data is still in {old}; try again.")
-
-
-def _remember_place(new: Path) -> None:
-    default = default_data_folder()
-    pointer = default / MOVED_FILE
-    if new == default:
-        pointer.unlink(missing_ok=True)
-        return
-    default.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = pointer.with_suffix(".new")
-    fresh.write_text(f"{new}\n", encoding="utf-8")
-    fresh.replace(pointer)
-
-
-def _remove_moved(old: Path) -> None:
-    """Delete the old place, less the note that leads to the new one."""
-    for entry in old.iterdir():
-        if entry.name == MOVED_FILE:
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        else:
-            entry.unlink()
-    if not any(old.iterdir()):
-        old.rmdir()
-
-
-def remove(settings: Settings) -> int:
-    """Remove the environment and, asked for separately, the conversations. Says what is left."""
-    refuse_running(settings.data, "remove it again")
-    print(f"Corral is this folder ({ROOT}) and its data ({settings.data}), nothing else.")
-    if VENV.exists() and _agreed(f"Remove the installed packages in {VENV}?", "yes"):
-        for venv in (VENV, NEW_VENV, OLD_VENV):
-            installation.remove_environment(venv)
-            venv.with_name(f"{venv.name}.lock").unlink(missing_ok=True)
-        print("The packages are removed.")
-    if settings.data.exists():
-        question = f"Remove ALL conversations, models, backups and logs in {settings.data}?"
-        if _agreed(question, "remove everything"):
-            shutil.rmtree(settings.data)
-            (default_data_folder() / MOVED_FILE).unlink(missing_ok=True)
-            print("The data is removed.")
-        else:
-            print(f"The data stays in {settings.data}.")
-    print(f"To finish, delete the folder {ROOT}.")
-    return 0
-
-
-def _agreed(question: str, word: str) -> bool:
-    print(question)
-    try:
-        return input(f"Type `{word}` to agree, anything else to keep it: ").strip().lower() == word
-    except EOFError:
-        print()
-        return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -19,6 +20,8 @@ from launch.place import FORMAT_FILE, ROOT, VENV, Problem, venv_python
 from launch.start import find_running
 
 PACKAGES = ("torch", "gradio", "sqlite-utils", "tokenizers", "transformers", "pysqlite3")
+RECORD = re.compile(r"\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) ")  # how a record in the log begins
+NUM_ERRORS, NUM_PLACES = 3, 30
 
 
 def check(settings: Settings) -> int:
@@ -29,12 +32,38 @@ def check(settings: Settings) -> int:
         print(f"  {name:<12} {private(fact)}")
     for problem in problems:
         print(f"In the way: {private(problem)}")
+    if errors := last_errors(settings.data / "log" / "corral.log"):
+        print("The last errors in the log:")
+        print("\n".join(f"  {private(line)}" for line in errors))
     return 1 if problems else 0
 
 
 def private(text: str) -> str:
     """Without the name of the person in paths."""
     return text.replace(str(Path.home()), "~") if Path.home() != Path("/") else text
+
+
+def last_errors(file: Path) -> list[str]:
+    """The newest records of errors, each with the places it came through, oldest first.
+
+    The log holds types, places, times and counts, and no message (`app/log.py`).
+    """
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    errors: list[list[str]] = []
+    within = False  # a record that is told
+    for line in lines:
+        if begins := RECORD.match(line):
+            within = begins["level"] in ("ERROR", "CRITICAL")
+            if within:
+                errors.append([])
+        if within:
+            errors[-1].append(line)
+    return [
+        line for head, *places in errors[-NUM_ERRORS:] for line in (head, *places[-NUM_PLACES:])
+    ]
 
 
 def facts(settings: Settings, problems: list[str]) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from app.setting import SettingsInvalid
 from app.settings import Settings
 from app.settings_table import help_text
-from launch import care, diagnose, testing
+from launch import care, diagnose, moving, testing
 from launch.environment import clean_environment
 from launch.install import install
 from launch.place import (
@@ -62,14 +62,14 @@ def _run(word: str, rest: Sequence[str]) -> int:
         "share": lambda settings: start(settings, [*rest, "--share"]),
         "check": diagnose.check,
         "update": care.update,
-        "remove": care.remove,
+        "remove": moving.remove,
     }
     if word == "test":
         return testing.run_tests(rest)
     if word == "move":
         if not rest or rest[0].startswith("-"):
             raise SettingsInvalid("`move` needs the new folder: python3 launcher.py move FOLDER.")
-        return care.move(read_settings(rest[1:]), rest[0])
+        return moving.move(read_settings(rest[1:]), rest[0])
     if word == "download":
         return download(rest)
     if word not in words:

@@ -1,4 +1,4 @@
-"""An installation whose pip is a small program that writes down what it was asked."""
+"""A home of a test's own, and an installation whose pip writes down what it was asked."""
 
 import sys
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from app.settings import Settings
 from launch import install, machine
+from launch.place import prepare_data_folder
 
 SCRIPT = """#!{python}
 import pathlib, sys
@@ -60,3 +62,22 @@ def fake_venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeVenv:
     here = machine.Machine("linux", "x86_64", system_version=(2, 36))
     monkeypatch.setattr(machine, "examine", lambda: here)
     return FakeVenv(folder)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A person's home with an empty place for data."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "share"))
+    monkeypatch.delenv("CORRAL_DATA", raising=False)
+    return tmp_path
+
+
+def used_folder(settings: Settings) -> Path:
+    """A data folder with something in every corner."""
+    prepare_data_folder(settings.data)
+    (settings.data / "corral.db").write_bytes(b"words" * 1000)
+    (settings.data / "backups").mkdir()
+    (settings.data / "backups" / "corral-1.db").write_bytes(b"older words")
+    return settings.data

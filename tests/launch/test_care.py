@@ -1,4 +1,4 @@
-"""Update, move, remove, and the format of the data folder: nothing is lost on any way out."""
+"""Updates and the format of the data folder: the old version stays until the new one has run."""
 
 import subprocess
 import sys
@@ -6,106 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
-from engine.home import MOVED_FILE
 from launch import care, install, place
 from launch.place import Problem, check_format, prepare_data_folder
 from launch.words import read_settings
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A person's home with an empty place for data."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "share"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "share"))
-    for name in ("CORRAL_DATA",):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
-def used_folder(settings: Settings) -> Path:
-    """A data folder with something in every corner."""
-    prepare_data_folder(settings.data)
-    (settings.data / "corral.db").write_bytes(b"words" * 1000)
-    (settings.data / "backups").mkdir()
-    (settings.data / "backups" / "corral-1.db").write_bytes(b"older words")
-    return settings.data
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file below a folder."""
-    files = (file for file in folder.rglob("*") if file.is_file())
-    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
-
-
-def test_a_moved_folder_is_whole_and_found_again(home: Path) -> None:
-    before = contents(old := used_folder(read_settings([])))
-    new = home / "big disk" / "corral"
-    assert care.move(read_settings([]), str(new)) == 0
-    assert contents(new) == before
-    assert read_settings([]).data == new
-    assert contents(old) == {MOVED_FILE: f"{new}\n".encode()}
-
-
-def test_it_can_be_moved_on_and_back(home: Path) -> None:
-    old = used_folder(read_settings([]))
-    before = contents(old)
-    care.move(read_settings([]), str(home / "a"))
-    care.move(read_settings([]), str(home / "b"))
-    assert not (home / "a").exists()
-    assert read_settings([]).data == home / "b"
-    (old / MOVED_FILE).rename(old.with_name("note"))  # the old place must be empty
-    care.move(read_settings(["--data", str(home / "b")]), str(old))
-    assert contents(old) == before
-    assert read_settings([]).data == old
-
-
-def test_what_a_person_names_wins_over_the_moved_place(home: Path) -> None:
-    used_folder(read_settings([]))
-    care.move(read_settings([]), str(home / "a"))
-    assert read_settings(["--data", str(home / "c")]).data == home / "c"
-
-
-def test_moving_another_folder_leaves_the_usual_one_alone(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    usual = used_folder(read_settings([]))
-    other = Settings.load(["--data", str(home / "other")], {})
-    used_folder(other)
-    care.move(other, str(home / "a"))
-    assert "--data or CORRAL_DATA" in capsys.readouterr().out
-    assert read_settings([]).data == usual
-
-
-@pytest.mark.parametrize("target", ["full", "data/corral/inside", "."])
-def test_a_bad_target_moves_nothing(target: str, home: Path) -> None:
-    settings = Settings.load(["--data", str(home / "data" / "corral")], {})
-    before = contents(used_folder(settings))
-    (home / "full").mkdir()
-    (home / "full" / "file").touch()
-    with pytest.raises(Problem, match="Name a(nother)? folder"):
-        care.move(settings, str(home / target))
-    assert contents(settings.data) == before
-
-
-def test_nothing_to_move(home: Path) -> None:
-    with pytest.raises(Problem, match="nothing to move"):
-        care.move(read_settings([]), str(home / "a"))
-
-
-def test_a_short_copy_keeps_the_original(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = contents(old := used_folder(read_settings([])))
-
-    def copy(source: Path, target: Path, **options: object) -> None:
-        target.mkdir()
-        (target / "corral.db").write_bytes(b"half")
-
-    monkeypatch.setattr(care.shutil, "copytree", copy)
-    with pytest.raises(Problem, match="still in"):
-        care.move(read_settings([]), str(home / "a"))
-    assert contents(old) == before
-    assert read_settings([]).data == old
+from tests.launch.conftest import used_folder
 
 
 def test_a_new_folder_gets_the_format_and_a_newer_one_is_refused(tmp_path: Path) -> None:
@@ -223,35 +127,3 @@ def test_a_swap_that_fails_half_way_is_undone(checkout: Path) -> None:
     with pytest.raises(OSError, match="not-there"):
         care.swap(checkout / "not-there", care.VENV, care.OLD_VENV)
     assert (checkout / ".venv" / "old").exists()
-
-
-@pytest.mark.parametrize(
-    ("answers", "venv_stays", "data_stays"),
-    [
-        (["no", "no"], True, True),
-        (["yes", "yes"], False, True),
-        (["yes", "remove everything"], False, False),
-        ([], True, True),  # nobody at the keyboard
-    ],
-)
-def test_removal_asks_first(
-    answers: list[str],
-    venv_stays: bool,
-    data_stays: bool,
-    checkout: Path,
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    data = used_folder(read_settings([]))
-    given = iter(answers)
-
-    def answer(question: str) -> str:
-        try:
-            return next(given)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", answer)
-    assert care.remove(read_settings([])) == 0
-    assert (checkout / ".venv").exists() is venv_stays
-    assert data.exists() is data_stays
