@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import socket
 import subprocess
@@ -93,13 +95,31 @@ def fetch() -> str:
     say("Fetching the new version.")
     pulled = _git("pull", "--ff-only")
     if pulled.returncode:
-        reason = (pulled.stderr.strip() or "git gave no reason").splitlines()[-1]
-        raise Problem(f"The new version cannot be fetched: {reason} Nothing was changed.")
+        raise Problem(
+            f"The new version cannot be fetched: {reason(pulled.stderr)}. Nothing was changed."
+        )
     return before if _git("rev-parse", "HEAD").stdout.strip() != before else ""
 
 
+def reason(told: str) -> str:
+    """What git says went wrong, with the files it names, without its hints."""
+    lines = told.splitlines()
+    for number, line in enumerate(lines):
+        kind, _, what = line.partition(": ")
+        if kind in ("error", "fatal"):
+            files = itertools.takewhile(lambda below: below.startswith("\t"), lines[number + 1 :])
+            return " ".join([what, *(file.strip() for file in files)]).rstrip(".")
+    return " ".join(told.split()).rstrip(".") or "git gave no reason"
+
+
 def _git(*words: str) -> subprocess.CompletedProcess[str]:
-    run = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        ["git", *words],
+        cwd=ROOT,
+        env={**os.environ, "LC_ALL": "C"},  # `reason` reads what it says
+        capture_output=True,
+        text=True,
+    )
     log.info("git %s: status %d\n%s", " ".join(words), run.returncode, run.stdout + run.stderr)
     return run
 

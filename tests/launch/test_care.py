@@ -88,9 +88,23 @@ def test_a_good_update_keeps_the_new_version(
 
 def test_changes_of_ones_own_stop_the_update_and_stay(checkout: Path, home: Path) -> None:
     (checkout / "file").write_text("mine")
-    with pytest.raises(Problem, match="cannot be fetched"):
+    with pytest.raises(Problem, match="cannot be fetched: Your local changes .*: file. Nothing"):
         care.update(read_settings([]))
     assert (checkout / "file").read_text() == "mine"
+
+
+def test_a_source_that_is_away_stops_the_update(checkout: Path, home: Path) -> None:
+    (checkout.parent / "source").rename(checkout.parent / "elsewhere")
+    with pytest.raises(Problem, match="source' does not .*. Nothing was changed"):
+        care.update(read_settings([]))
+    assert (checkout / "file").read_text() == "old"
+
+
+def test_versions_that_went_apart_are_not_merged(checkout: Path, home: Path) -> None:
+    subprocess.run(["git", "commit", "--allow-empty", "-m", "mine"], cwd=checkout, check=True)
+    with pytest.raises(Problem, match="fetched: Not possible to fast-forward, aborting. Nothing"):
+        care.update(read_settings([]))
+    assert (checkout / "file").read_text() == "old"
 
 
 def test_the_update_stops_where_the_backup_fails(
