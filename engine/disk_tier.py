@@ -31,7 +31,7 @@ from engine.errors import CheckpointError
 from engine.formats.safetensors import read_header
 from engine.kept_files import MEMORY_ONLY, SUFFIX, place_of, remove_kept
 from engine.kv_cache import Slot
-from engine.prefix import covers, owner_of
+from engine.prefix import Key, covers, owner_of
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +73,11 @@ class DiskTier:
         place = place_of(self._folder, slot.scope)
         if place is None or self._full:
             return
-        owner = owner_of(slot.scope)
-        for at, digest in enumerate(self._digests(slot.ids, slot.stretch, slot.adapter)):
+        key = Key.of(slot)
+        for at, digest in enumerate(self._digests(key, slot.ids)):
             with self._lock:
                 waiting = sum(self._pending.values())
-                if digest in self._pending or digest in self._known.get(owner, ()):
+                if digest in self._pending or digest in self._known.get(key.owner, ()):
                     continue
                 if waiting > _MOST_PENDING_BYTES:
                     return
@@ -96,19 +96,17 @@ class DiskTier:
             ids = slot.ids[start:end]
             self._jobs.put(lambda p=place, d=digest, i=ids, c=content: self._write(p, d, i, c))  # type: ignore[misc]
 
-    def find(
-        self, scope: str, ids: Sequence[int], stretch: int, adapter: str = ""
-    ) -> list[tuple[str, Path]]:
+    def find(self, key: Key, ids: Sequence[int]) -> list[tuple[str, Path]]:
         """The pieces (digest, file) that hold the beginning of `ids`, in order.
 
         The last token is left to read, because its logits are needed.
         """
-        if place_of(self._folder, scope) is None:
+        if place_of(self._folder, key.scope) is None:
             return []
         found: list[tuple[str, Path]] = []
         with self._lock:
-            known = self._known.get(owner_of(scope), {})
-            for digest in self._digests(ids[:-1], stretch, adapter):
+            known = self._known.get(key.owner, {})
+            for digest in self._digests(key, ids[:-1]):
                 if digest not in known:
                     break
                 found.append((digest, known[digest]))
@@ -172,10 +170,10 @@ class DiskTier:
 
     # --- names ---
 
-    def _digests(self, ids: Sequence[int], stretch: int, adapter: str) -> Iterator[str]:
+    def _digests(self, key: Key, ids: Sequence[int]) -> Iterator[str]:
         """One for each whole piece of `ids`."""
         digest = hashlib.blake2b(self._identity, digest_size=20)
-        digest.update(f"{stretch}|{adapter}|".encode())
+        digest.update(f"{key.stretch}|{key.adapter}|".encode())
         for end in range(PIECE, len(ids) + 1, PIECE):
             digest.update(array("q", ids[end - PIECE : end]).tobytes())
             yield digest.copy().hexdigest()

@@ -55,6 +55,30 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """What a row and the slots that may serve it have in common, besides their tokens."""
+
+    scope: str
+    stretch: int = 0  # the length that dynamic rotary scaling was computed for
+    adapter: str = ""  # fingerprint of the adapter that they are computed with
+
+    @classmethod
+    def of(cls, slot: Slot) -> Key:
+        """That of a row which was computed in `slot`."""
+        return cls(slot.scope, slot.stretch, slot.adapter)
+
+    @property
+    def owner(self) -> str:
+        """Whose it is; "" is nobody's."""
+        return owner_of(self.scope)
+
+    def fits(self, slot: Slot) -> bool:
+        """Whether what `slot` holds was computed for this owner, and in the same way."""
+        theirs = (owner_of(slot.scope), slot.stretch, slot.adapter)
+        return theirs == (self.owner, self.stretch, self.adapter)
+
+
+@dataclass(frozen=True, slots=True)
 class Match:
     """The slot that holds most of a prompt's beginning: `length` tokens of it agree.
 
@@ -89,29 +113,18 @@ class PrefixCache:
     def __len__(self) -> int:
         return len(self._slots) + len(self._off)
 
-    def find(
-        self,
-        scope: str,
-        ids: Sequence[int],
-        stretch: int,
-        running: Iterable[Slot] = (),
-        adapter: str = "",
-    ) -> Match | None:
+    def find(self, key: Key, ids: Sequence[int], running: Iterable[Slot] = ()) -> Match | None:
         """The slot that holds the longest known beginning of `ids`; nothing is changed.
 
         At least one token is left to read, because its logits are needed. `running` are slots of
         rows that still write: they stay. So does a kept slot most of whose tokens would be lost
         (another branch), and what lies off the device.
         """
-        if not scope:
+        if not key.scope:
             return None
         best, reused, kept = None, MIN_REUSED - 1, False
         for candidates, is_kept in ((self._slots, True), (running, False), (self._off, False)):
-            for slot in candidates:
-                if owner_of(slot.scope) != owner_of(scope):
-                    continue
-                if (slot.stretch, slot.adapter) != (stretch, adapter):
-                    continue
+            for slot in filter(key.fits, candidates):
                 length = min(common_prefix(slot.ids, ids), len(ids) - 1)
                 if length > reused:
                     best, reused, kept = slot, length, is_kept
@@ -119,19 +132,12 @@ class PrefixCache:
             return None
         return Match(best, reused, kept and best.length - reused <= reused)
 
-    def take(
-        self,
-        scope: str,
-        ids: Sequence[int],
-        stretch: int,
-        running: Iterable[Slot] = (),
-        adapter: str = "",
-    ) -> Slot | None:
+    def take(self, key: Key, ids: Sequence[int], running: Iterable[Slot] = ()) -> Slot | None:
         """What `find` finds, trimmed or copied and ready to be written on.
 
         Raises `DeviceOutOfMemory` if there is no room for the copy.
         """
-        match = self.find(scope, ids, stretch, running, adapter)
+        match = self.find(key, ids, running)
         if match is None:
             return None
         slot = match.slot
@@ -141,7 +147,7 @@ class PrefixCache:
             slot.trim(match.length)
         else:
             slot = slot.copy(match.length, len(ids))
-        slot.scope = scope
+        slot.scope = key.scope
         return slot
 
     def keep(self, slot: Slot) -> None:
@@ -149,14 +155,8 @@ class PrefixCache:
         if not slot.scope or slot.length < MIN_REUSED:
             slot.release()
             return
-        owner = owner_of(slot.scope)
-        for other in self._slots + self._off:
-            if (
-                owner_of(other.scope) == owner
-                and (other.stretch, other.adapter) == (slot.stretch, slot.adapter)
-                and other.length <= slot.length
-                and slot.ids[: other.length] == other.ids
-            ):
+        for other in filter(Key.of(slot).fits, self._slots + self._off):
+            if other.length <= slot.length and slot.ids[: other.length] == other.ids:
                 self._drop(other)
         slot.last_used = next(self._clock)
         self._slots.append(slot)

@@ -16,7 +16,7 @@ from engine.disk_tier import PIECE, DiskTier
 from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import Slot
 from engine.model import Model
-from engine.prefix import PrefixCache
+from engine.prefix import Key, PrefixCache
 
 # Pieces that are read from the disk cost less than a chunk of prompt: so many between two steps.
 _PIECES_AT_ONCE = 4
@@ -55,7 +55,7 @@ class Tiers:
         given up in vain.
         """
         shape = self._model.cache_shape
-        match = self.prefixes.find(scope, ids, self._model.stretch(len(ids) + 1), running, adapter)
+        match = self.prefixes.find(self._key(scope, ids, adapter), ids, running)
         own = match.slot.num_bytes if match and match.given else 0
         needed = max(own, shape.bucket(most) * shape.token_bytes)
         kept = self.prefixes.num_bytes - own
@@ -73,15 +73,20 @@ class Tiers:
 
         Raises `DeviceOutOfMemory`.
         """
-        stretch = self._model.stretch(len(ids) + 1)
+        key = self._key(scope, ids, adapter)
         try:
-            slot = self.prefixes.take(scope, ids, stretch, running, adapter)
+            slot = self.prefixes.take(key, ids, running)
         except DeviceOutOfMemory:  # no room for a copy: it is read
             slot = None
         if slot is None:
-            slot = Slot(self._model.cache_shape, scope=scope, stretch=stretch, adapter=adapter)
+            shape = self._model.cache_shape
+            slot = Slot(shape, scope=scope, stretch=key.stretch, adapter=adapter)
         self.make_room(slot, len(ids) + 1, running)
-        return slot, self._disk.find(scope, ids, stretch, adapter) if self._disk else []
+        return slot, self._disk.find(key, ids) if self._disk else []
+
+    def _key(self, scope: str, ids: Sequence[int], adapter: str) -> Key:
+        """What serves a row that begins with `ids`, and will be one token longer at least."""
+        return Key(scope, self._model.stretch(len(ids) + 1), adapter)
 
     def restore(self, slot: Slot, ids: Sequence[int], pieces: Pieces) -> bool:
         """Read the next of `pieces` into `slot` → whether it holds more now than before."""

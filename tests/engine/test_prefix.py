@@ -7,7 +7,7 @@ import torch
 
 from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import FIRST_BUCKET, CacheShape, Slot
-from engine.prefix import MIN_REUSED, PrefixCache, common_prefix
+from engine.prefix import MIN_REUSED, Key, PrefixCache, common_prefix
 
 SHAPE = CacheShape(
     num_layers=2,
@@ -71,30 +71,30 @@ def test_common_prefix(shared: int) -> None:
 def test_the_next_turn_gets_the_same_slot() -> None:
     cache, slot = PrefixCache(), slot_of(range(50))
     cache.keep(slot)
-    assert cache.take("1", [*range(50), 99, 98], 0) is slot
+    assert cache.take(Key("1"), [*range(50), 99, 98]) is slot
     assert len(cache) == 0 and holds(slot, range(50))
 
 
 def test_at_least_one_token_is_left_to_read() -> None:
     cache = PrefixCache()
     cache.keep(slot_of(range(50)))
-    taken = cache.take("1", list(range(50)), 0)
+    taken = cache.take(Key("1"), list(range(50)))
     assert taken is not None and taken.length == 49
 
 
 def test_regenerating_trims_and_branching_copies() -> None:
     cache, slot = PrefixCache(), slot_of(range(100))
     cache.keep(slot)
-    branch = cache.take("1", [*range(30), 7, 7, 7], 0)
+    branch = cache.take(Key("1"), [*range(30), 7, 7, 7])
     assert branch is not None and branch is not slot and holds(branch, range(30))
     assert len(cache) == 1 and holds(slot, range(100))
-    again = cache.take("1", [*range(90), 7, 7, 7], 0)
+    again = cache.take(Key("1"), [*range(90), 7, 7, 7])
     assert again is slot and holds(slot, range(90))
 
 
 def test_a_running_row_is_copied_never_taken() -> None:
     running = slot_of(range(40))
-    taken = PrefixCache().take("1", [*range(40), 1, 2], 0, [running])
+    taken = PrefixCache().take(Key("1"), [*range(40), 1, 2], [running])
     assert taken is not None and taken is not running and holds(taken, range(40))
 
 
@@ -102,11 +102,11 @@ def test_what_must_not_be_found_is_not_found() -> None:
     cache = PrefixCache()
     cache.keep(slot_of(range(50), "1/a"))
     prompt = [*range(50), 1]
-    assert cache.take("2/a", prompt, 0) is None  # somebody else's
-    assert cache.take("", prompt, 0) is None  # asked to keep out
-    assert cache.take("1/b", prompt, 64) is None  # rotated for another length
-    assert cache.take("1/b", [*range(MIN_REUSED - 1), 900, 901], 0) is None  # not worth it
-    taken = cache.take("1/b", prompt, 0)
+    assert cache.take(Key("2/a"), prompt) is None  # somebody else's
+    assert cache.take(Key(""), prompt) is None  # asked to keep out
+    assert cache.take(Key("1/b", 64), prompt) is None  # rotated for another length
+    assert cache.take(Key("1/b"), [*range(MIN_REUSED - 1), 900, 901]) is None  # not worth it
+    taken = cache.take(Key("1/b"), prompt)
     assert taken is not None and taken.scope == "1/b"
 
 
@@ -129,11 +129,11 @@ def test_the_least_recently_used_goes_first() -> None:
     cache = PrefixCache()
     for start in (0, 100, 200):
         cache.keep(slot_of(range(start, start + 60)))
-    cache.take("1", [*range(20), 5, 6], 0)  # a copy: the first slot is used again
+    cache.take(Key("1"), [*range(20), 5, 6])  # a copy: the first slot is used again
     freed = cache.evict(1)
     assert freed == FIRST_BUCKET * SHAPE.token_bytes
-    assert cache.take("1", [*range(100, 160), 1], 0) is None
-    assert cache.take("1", [*range(60), 1], 0) is not None
+    assert cache.take(Key("1"), [*range(100, 160), 1]) is None
+    assert cache.take(Key("1"), [*range(60), 1]) is not None
 
 
 def test_forgetting_a_conversation_or_an_owner() -> None:
@@ -144,4 +144,4 @@ def test_forgetting_a_conversation_or_an_owner() -> None:
     assert len(cache) == 3
     cache.forget("1")
     assert len(cache) == 1
-    assert cache.take("11/a", [*range(200, 250), 1], 0) is not None
+    assert cache.take(Key("11/a"), [*range(200, 250), 1]) is not None
