@@ -253,9 +253,9 @@ def load_engine(settings: Settings) -> Engine:
         return RemoteEngine(address, key=key, max_context=settings.context or None)
     from engine.catalog import resolve
     from engine.local import LocalEngine
+    from engine.options import Options
 
-    return LocalEngine(
-        path,
+    options = Options(
         adapter=Path(settings.adapter) if settings.adapter else None,
         allow_pickle=settings.allow_pickle,
         extension=settings.extension,
@@ -273,6 +273,7 @@ def load_engine(settings: Settings) -> Engine:
         disk_bytes=settings.cache_disk_megabytes << 20,
         max_context=settings.context or None,
     )
+    return LocalEngine(path, options)
 
 
 def usual_sampling(settings: Settings) -> Sampling:

@@ -140,21 +140,22 @@ def measure(folder: Path, case: Case) -> Measured:
 def child(folder: Path, case: Case) -> Measured:
     """Load, answer, close, and note the memory at each step."""
     from engine.local import LocalEngine
+    from engine.options import Options
     from tests.engine.checkpoints import make_checkpoint
 
     with tempfile.TemporaryDirectory() as place:  # what the first model of a process brings stays
         first = make_checkpoint(Path(place), hidden_size=64, intermediate_size=128)
-        LocalEngine(first, device="cpu", precision=case.precision, threads=1).close()
+        LocalEngine(first, Options(device="cpu", precision=case.precision, threads=1)).close()
     before = _settled()
     _reset_peak()
-    engine = LocalEngine(
-        folder,
+    options = Options(
         device="cpu",
         precision=case.precision,
         cache_bytes=1 << 40,
         threads=1,
         measured=folder / case.name,  # as the app loads: what quantizing costs is measured
     )
+    engine = LocalEngine(folder, options)
     loading, loaded = _status("VmHWM") - before, _settled() - before
     _reset_peak()
     workers = [Thread(target=_converse, args=(engine, case, user)) for user in range(case.users)]

@@ -23,6 +23,7 @@ from engine.evaluate import Score, read_conversations, score_conversation
 from engine.kv_cache import Kept
 from engine.local import LocalEngine
 from engine.opening import open_model
+from engine.options import Options
 
 # Parts of the bits per byte in float32 that may be lost, by how weights, keys and values are kept.
 INT8_CACHE = "fp32, int8 keys and values"
@@ -71,7 +72,7 @@ def read(folder: Path, precision: str, rows: Path, most: int) -> Read:
     form = open_model(folder).format
     weights, _, cache = precision.partition(", ")
     kept: Kept = "int8" if cache else "auto"
-    engine = LocalEngine(folder, precision=weights, kept=kept, device="cpu")
+    engine = LocalEngine(folder, Options(precision=weights, kept=kept, device="cpu"))
     try:
         total, tokens = Score(), list[int]()
         for messages in itertools.islice(read_conversations(rows), most):

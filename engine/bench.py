@@ -17,7 +17,7 @@ from torch import Tensor
 
 from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig
-from engine.device import choose_device, choose_threads, device_name
+from engine.device import choose_device, device_name
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.loading import attach_step, choose_precision
@@ -71,7 +71,7 @@ def run_bench(
     memory this process ever had. Blocks; raises any `EngineError` of loading.
     """
     chosen = choose_device(device)
-    pace = Pace((threads,) if threads else thread_choices(choose_threads()))
+    pace = Pace(thread_choices(threads))
     torch.set_num_threads(pace.threads)
     weights: Weights
     if shape_name is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
@@ -12,8 +11,8 @@ from engine.device import free_bytes
 from engine.disk_tier import DiskTier
 from engine.kv_cache import CacheShape
 from engine.opening import LoadedModel, Opened
+from engine.options import Options
 
-DISK_BYTES = 4 << 30
 _CACHED_CONTEXTS = 8
 _LEAST_CACHE_BYTES = 128 << 20
 _LEAST_CONTEXT = 256  # tokens: a conversation gets those, however little memory is free
@@ -28,26 +27,26 @@ class Budget:
     context_length: int
 
 
-def budget_for(
-    shape: CacheShape, device_bytes: int | None, memory_bytes: int | None, max_context: int | None
-) -> Budget:
-    """What to keep of a loaded model's keys and values; None: as much as is usual here."""
+def budget_for(shape: CacheShape, options: Options) -> Budget:
+    """What to keep of a loaded model's keys and values: what was chosen, or what is usual here."""
     free = _free_for_slots(shape)
-    on_device = _usual_device_bytes(shape, free) if device_bytes is None else device_bytes
-    moved_off = _usual_memory_bytes(shape) if memory_bytes is None else memory_bytes
+    on_device, moved_off = options.cache_bytes, options.memory_bytes
+    if on_device is None:
+        on_device = _usual_device_bytes(shape, free)
+    if moved_off is None:
+        moved_off = _usual_memory_bytes(shape)
     fitting = max(_LEAST_CONTEXT, min(on_device, free) // shape.token_bytes)
-    return Budget(on_device, moved_off, min(shape.context_length, fitting, max_context or 1 << 62))
+    most = options.max_context or fitting
+    return Budget(on_device, moved_off, min(shape.context_length, fitting, most))
 
 
-def disk_tier(
-    folder: Path | None, num_bytes: int, opened: Opened, model: LoadedModel, extension: str
-) -> DiskTier | None:
-    """The keys and values under `folder`, as far as `model` can use them; None without a place."""
-    if folder is None or num_bytes <= 0:
+def disk_tier(options: Options, opened: Opened, model: LoadedModel) -> DiskTier | None:
+    """The keys and values on the disk, as far as `model` can use them; None without a place."""
+    if options.disk_folder is None or options.disk_bytes <= 0:
         return None
     shape = model.cache_shape  # all that keys and values depend on besides the tokens:
-    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, extension)
-    return DiskTier(folder, "|".join(str(part) for part in parts), num_bytes)
+    parts = (opened.fingerprint, model.precision, shape.dtype, shape.device.type, options.extension)
+    return DiskTier(options.disk_folder, "|".join(map(str, parts)), options.disk_bytes)
 
 
 def _free_for_slots(shape: CacheShape) -> int:

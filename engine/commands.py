@@ -12,12 +12,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.base import Chunk, EngineInfo, Message, Prompt, Sampling
-from engine.catalog import (
-    resolve,
-)
+from engine.catalog import resolve
 from engine.errors import PromptEmpty, SamplingInvalid
 from engine.evaluate import Score, read_conversations, read_messages, score_conversation
 from engine.home import MEASURED, OFFLOADED, PointerUnreadable, data_folder
@@ -36,6 +34,7 @@ FILTERS: dict[str, type[int | float]] = {
 if TYPE_CHECKING:
     from engine.local import LocalEngine
     from engine.opening import Opened
+    from engine.options import Options
     from engine.placement import Offloading
 
 
@@ -142,18 +141,10 @@ def inspect(options: argparse.Namespace) -> int:
     if options.known:
         print(describe_known(device=options.device))
     elif folder is None:
-        text = describe(
-            shape(options.shape),
-            name=options.shape,
-            device=options.device,
-            offloading=_offloading(options),
-        )
-        print(text)
+        config, placed = shape(options.shape), _offloading(options)
+        print(describe(config, name=options.shape, device=options.device, offloading=placed))
     else:
-        text = describe_checkpoint(
-            folder, device=options.device, offloading=_offloading(options), **_opening(options)
-        )
-        print(text)
+        print(describe_checkpoint(folder, _chosen(options)))
         opened = _opened(options)
         print(_text_side(opened))
         for quality in known_quality(opened.fingerprint, _folder(MEASURED)).values():
@@ -169,12 +160,10 @@ def fit(options: argparse.Namespace) -> int:
 
         config = shape(options.shape)
     else:
-        from engine.checkpoint import open_checkpoint
-        from engine.extension import extended
+        from engine.opening import open_llama
 
-        given = {name: getattr(options, name) for name in ("adapter", "allow_pickle")}
         path = resolve(options.model, models=options.models)
-        config = extended(open_checkpoint(path, **given).config, options.extension)
+        config = open_llama(path, _chosen(options)).config
     from engine.inspect import describe_need
 
     print(
@@ -194,12 +183,24 @@ def _opened(options: argparse.Namespace) -> Opened:
     """The model that the options name, its weights still on the disk."""
     from engine.opening import open_model
 
-    return open_model(resolve(options.model, models=options.models), **_opening(options))
+    return open_model(resolve(options.model, models=options.models), _chosen(options))
 
 
-def _opening(options: argparse.Namespace) -> dict[str, Any]:
-    """The options of `open_model`."""
-    return {name: getattr(options, name) for name in ("adapter", "allow_pickle", "extension")}
+def _chosen(options: argparse.Namespace) -> Options:
+    """How the command line wants a model read, held and run."""
+    from engine.options import Options
+
+    return Options(
+        adapter=options.adapter,
+        allow_pickle=options.allow_pickle,
+        extension=options.extension,
+        device=options.device,
+        precision=options.precision,
+        kept=options.cache_precision,
+        measured=_folder(MEASURED),
+        offloading=_offloading(options),
+        threads=options.threads or None,
+    )
 
 
 def _text_side(opened: Opened) -> str:
@@ -217,16 +218,7 @@ def _engine(options: argparse.Namespace) -> LocalEngine:
     folder = resolve(options.model, models=options.models)
     from engine.local import LocalEngine
 
-    engine = LocalEngine(
-        folder,
-        **_opening(options),
-        device=options.device,
-        precision=options.precision,
-        kept=options.cache_precision,
-        measured=_folder(MEASURED),
-        offloading=_offloading(options),
-        threads=options.threads or None,
-    )
+    engine = LocalEngine(folder, _chosen(options))
     note(_described(engine.info()))
     return engine
 

@@ -41,14 +41,12 @@ def _has_mps() -> bool:
     return torch.backends.mps.is_available()
 
 
-def choose_threads(wanted: int | None = None) -> int:
-    """Threads for torch: `wanted`, else the physical cores this process may use.
+def choose_threads() -> int:
+    """Threads for torch: the physical cores this process may use.
 
     More than one thread per physical core makes small matrix products slower, and a container's
     CPU quota counts: threads beyond it stop each other in the middle of a parallel region.
     """
-    if wanted:
-        return max(1, wanted)
     physical = psutil.cpu_count(logical=False) or os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else physical
     return max(1, min(physical, allowed, _cpu_quota() or physical))

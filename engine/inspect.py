@@ -6,17 +6,16 @@ this engine: which matrices become int8 or int4, which stay wider, what a token 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig
 from engine.device import choose_device, free_bytes, total_bytes
-from engine.extension import extended
 from engine.fit import PRECISIONS, fit, predict
 from engine.loading import choose_precision
+from engine.opening import open_llama
+from engine.options import Options
 from engine.placement import NOWHERE, Offloading, Placement
 from engine.shapes import SHAPES, shape
 
@@ -37,20 +36,16 @@ def describe(
     return "\n".join([*_architecture(config, name), "", *_cache(config), "", *fits])
 
 
-def describe_checkpoint(
-    path: Path,
-    *,
-    device: str = "auto",
-    adapter: Path | None = None,
-    allow_pickle: bool = False,
-    extension: str = "",
-    offloading: Offloading = NOWHERE,
-) -> str:
-    """`describe` for a model on the disk; see `open_model`. Raises any `CheckpointError`."""
-    checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
-    checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
+def describe_checkpoint(path: Path, options: Options) -> str:
+    """`describe` for a model on the disk. Raises any `CheckpointError`."""
+    checkpoint = open_llama(path, options)
     stored = f"Stored as {_size(checkpoint.weight_bytes)} ({_stored_as(checkpoint.config)})."
-    text = describe(checkpoint.config, name=checkpoint.name, device=device, offloading=offloading)
+    text = describe(
+        checkpoint.config,
+        name=checkpoint.name,
+        device=options.device,
+        offloading=options.offloading,
+    )
     return f"{text}\n{stored}"
 
 

@@ -10,7 +10,8 @@ quantizing costs, where it is more than it should (`engine/quality.py`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -25,16 +26,13 @@ from engine.kernels.step import Step, can_step
 from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
 from engine.memory import lean
-from engine.placement import NOWHERE, Offloading
+from engine.placement import NOWHERE, Offloading, Placement
 from engine.quality import Quality, QualityCheck
-from engine.quantize import PRECISIONS as _PRECISIONS
 from engine.quantize import Precision
 from engine.tuning import tune
 from engine.weights import first_layer_of, load_llama
 
 log = logging.getLogger(__name__)
-
-PRECISIONS = ("auto", *_PRECISIONS)
 
 # From this size on a float checkpoint is quantized to int8 on a CPU: below it the weights are read
 # fast enough as they are, and float32 is exact.
@@ -53,9 +51,8 @@ def load_model(
     checkpoint: Checkpoint,
     device: torch.device,
     precision: str = "auto",
-    progress: Callable[[float], None] = lambda _part: None,
-    kept: Kept = "auto",
     *,
+    kept: Kept = "auto",
     check: QualityCheck | None = None,
     offloading: Offloading = NOWHERE,
 ) -> tuple[Llama, str]:
@@ -65,9 +62,9 @@ def load_model(
     what may hold layers that the device has no room for. Raises `CheckpointError`, and
     `DeviceOutOfMemory` if there is no room for the weights.
     """
-    note = ""
+    note, loader = "", _Loader(checkpoint, kept, offloading)
     for place, candidate in _ways(checkpoint.config, device, precision):
-        model = _try(checkpoint, place, candidate, progress, kept, offloading)
+        model = loader.tried(place, candidate)
         if model is None:
             note = note or f"{candidate} failed its self-test on {device_name(place)}"
             continue
@@ -125,67 +122,66 @@ def _ways(
         yield cpu, choose_precision(config, cpu)
 
 
-def _try(
-    checkpoint: Checkpoint,
-    device: torch.device,
-    precision: Precision,
-    progress: Callable[[float], None],
-    kept: Kept,
-    offloading: Offloading,
-) -> Llama | None:
-    """The model, or None if it fails a test or the device cannot run it."""
-    try:
-        model = _load(checkpoint, device, precision, progress, kept, offloading)
-        error = self_test(model)
-        if device.type != "cpu" and first_layer_error(model, checkpoint) > _LAYER_TOLERANCE:
-            error = float("inf")
-    except EngineError:
-        raise
-    except (RuntimeError, MemoryError) as failure:
-        if is_out_of_memory(failure):
-            raise DeviceOutOfMemory(
-                f"{checkpoint.name} does not fit the memory of {device_name(device)}: choose a "
-                "smaller model, or the precision int8 or int4."
-            ) from failure
-        log.warning("%s on %s failed: %s", precision, device, failure)
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """What stays the same from one try to the next."""
+
+    checkpoint: Checkpoint
+    kept: Kept
+    offloading: Offloading
+
+    def tried(self, device: torch.device, precision: Precision) -> Llama | None:
+        """The model, or None if it fails a test or the device cannot run it."""
+        try:
+            model = self._loaded(device, precision)
+            error = self_test(model)
+            if (
+                device.type != "cpu"
+                and first_layer_error(model, self.checkpoint) > _LAYER_TOLERANCE
+            ):
+                error = float("inf")
+        except EngineError:
+            raise
+        except (RuntimeError, MemoryError) as failure:
+            if is_out_of_memory(failure):
+                raise DeviceOutOfMemory(
+                    f"{self.checkpoint.name} does not fit the memory of {device_name(device)}: "
+                    "choose a smaller model, or the precision int8 or int4."
+                ) from failure
+            log.warning("%s on %s failed: %s", precision, device, failure)
+            return None
+        if error <= _TOLERANCE[precision]:
+            return model
+        log.warning("%s on %s failed its self-test: error %.3g", precision, device, error)
+        model.unload()
         return None
-    if error <= _TOLERANCE[precision]:
+
+    def _loaded(self, device: torch.device, precision: Precision) -> Llama:
+        """The model on `device`, or spread over several places where that has no room for it."""
+        placement = self._placement(device, precision)
+        if placement is None or placement.is_whole:
+            return load_llama(self.checkpoint, precision, device, kept=self.kept)
+        dispatch, main = Dispatch(placement, self.offloading.folder), torch.device(placement.main)
+        try:
+            model = load_llama(self.checkpoint, precision, main, kept=self.kept, dispatch=dispatch)
+        except BaseException:
+            dispatch.close()
+            raise
+        model.spread = placement.told(self.offloading.seconds(placement))
         return model
-    log.warning("%s on %s failed its self-test: error %.3g", precision, device, error)
-    model.unload()
-    return None
 
-
-def _load(
-    checkpoint: Checkpoint,
-    device: torch.device,
-    precision: Precision,
-    progress: Callable[[float], None],
-    kept: Kept,
-    offloading: Offloading,
-) -> Llama:
-    """The model on `device`, or spread over several places where that has no room for it."""
-    placement = None
-    if offloading.mode != "never":
-        placement = offloading.plan(checkpoint.config, precision, device, kept=kept)
-    if placement is None and offloading.most_bytes:
-        raise DeviceOutOfMemory(
-            f"{checkpoint.name} does not fit {offloading.most_bytes / 1e6:.0f} MB of "
-            f"{device_name(device)} and whatever else it may use: allow more with "
-            "--device-megabytes, or the disk with --offload disk."
-        )
-    if placement is None or placement.is_whole:
-        return load_llama(checkpoint, precision, device, kept=kept, progress=progress)
-    dispatch, main = Dispatch(placement, offloading.folder), torch.device(placement.main)
-    try:
-        model = load_llama(
-            checkpoint, precision, main, kept=kept, progress=progress, dispatch=dispatch
-        )
-    except BaseException:
-        dispatch.close()
-        raise
-    model.spread = placement.told(offloading.seconds(placement))
-    return model
+    def _placement(self, device: torch.device, precision: Precision) -> Placement | None:
+        """Where each part goes; None where nothing but `device` may hold any, or none has room."""
+        offloading, placement = self.offloading, None
+        if offloading.mode != "never":
+            placement = offloading.plan(self.checkpoint.config, precision, device, kept=self.kept)
+        if placement is None and offloading.most_bytes:
+            raise DeviceOutOfMemory(
+                f"{self.checkpoint.name} does not fit {offloading.most_bytes / 1e6:.0f} MB of "
+                f"{device_name(device)} and whatever else it may use: allow more with "
+                "--device-megabytes, or the disk with --offload disk."
+            )
+        return placement
 
 
 def attach_step(model: Llama) -> bool:

@@ -27,18 +27,15 @@ from engine.base import (
     TokenLogprob,
     TokenScores,
 )
-from engine.budget import DISK_BYTES, budget_for, disk_tier
+from engine.budget import budget_for, disk_tier
 from engine.constraint import Constraints
 from engine.detokenize import Detokenizer
-from engine.device import choose_device, choose_threads, device_name, held_bytes
+from engine.device import choose_device, device_name, held_bytes
 from engine.draft import DraftModel
-from engine.errors import ModelUnsupported
 from engine.generate import ReplyStream, Row
-from engine.kv_cache import Kept
-from engine.loading import PRECISIONS
 from engine.opening import LoadedModel, Opened, open_draft, open_model
+from engine.options import USUAL, Options
 from engine.pace import thread_choices
-from engine.placement import NOWHERE, Offloading
 from engine.retrace import retrace, score
 from engine.sampling import Sampler
 from engine.scheduler import Scheduler
@@ -51,94 +48,49 @@ T = TypeVar("T")
 class LocalEngine:
     """`engine.base.Engine` for a Llama checkpoint on this machine's own device."""
 
-    def __init__(
-        self,
-        folder: Path | str,
-        *,
-        device: str = "auto",
-        precision: str = "auto",
-        threads: int | None = None,
-        cache_bytes: int | None = None,
-        memory_bytes: int | None = None,
-        disk_folder: Path | None = None,
-        disk_bytes: int = DISK_BYTES,
-        max_rows: int = 16,
-        speculate: bool = True,
-        draft: Path | None = None,
-        deterministic: bool = False,
-        max_context: int | None = None,
-        adapter: Path | None = None,
-        allow_pickle: bool = False,
-        extension: str = "",
-        kept: Kept = "auto",
-        measured: Path | None = None,
-        offloading: Offloading = NOWHERE,
-        name: str | None = None,
-        progress: Callable[[float], None] = lambda _part: None,
-    ) -> None:
-        """Load the model at `folder`, a folder or a GGUF file; blocks until it can answer.
+    def __init__(self, path: Path | str, options: Options = USUAL) -> None:
+        """Load the model at `path`, a folder or a GGUF file; blocks until it can answer.
 
-        `adapter`, `allow_pickle`, `extension`, `measured` and `offloading` are those of
-        `open_model`. `kept` is how keys and values are: int8 takes half the memory of 16 bits.
-        `cache_bytes` bounds all keys and values on the device, running and kept (default: eight
-        whole contexts, within half of the memory that is free after loading), `memory_bytes` those
-        moved off a GPU (default: as many, within a quarter of the free memory), `disk_bytes` those
-        under `disk_folder`; without one, or with 0, nothing is kept on the disk. `speculate`
-        writes several tokens a pass where a text repeats itself, or where the smaller model at
-        `draft` guesses right. `deterministic`: see `Scheduler`. Raises any `CheckpointError`,
-        `DeviceAbsent`, `DeviceOutOfMemory`.
+        Raises any `CheckpointError`, `DeviceAbsent`, `DeviceOutOfMemory`.
         """
-        if precision not in PRECISIONS:
-            raise ModelUnsupported(
-                f"There is no precision {precision!r}: choose {', '.join(PRECISIONS)}."
-            )
-        opened = open_model(
-            folder,
-            adapter=adapter,
-            allow_pickle=allow_pickle,
-            extension=extension,
-            measured=measured,
-            offloading=offloading,
-        )
-        opened_draft = open_draft(draft, opened) if draft else None
-        choices = (threads,) if threads else thread_choices(choose_threads())
+        opened = open_model(path, options)
+        draft = open_draft(options.draft, opened) if options.draft else None
+        threads = thread_choices(options.threads)
         self._scheduler = Scheduler(
-            threads=choices, max_rows=max_rows, speculate=speculate, deterministic=deterministic
+            threads=threads,
+            max_rows=options.max_rows,
+            speculate=options.speculate,
+            deterministic=options.deterministic,
         )
         try:
-            load = partial(opened.load, choose_device(device), precision, progress, kept)
-            self._model, note = self._scheduler.aside(load)  # on the CPU if a GPU fails its test
-            budget = budget_for(self._model.cache_shape, cache_bytes, memory_bytes, max_context)
-            disk = disk_tier(disk_folder, disk_bytes, opened, self._model, extension)
-            self._draft = self._load_draft(opened_draft, precision)
+            device = choose_device(options.device)
+            self._model, note = self._load(opened, device, options.precision)
+            budget = budget_for(self._model.cache_shape, options)
+            disk = disk_tier(options, opened, self._model)
+            self._draft = draft and self._load(draft, self._device, options.precision)[0]
+            guesser = self._guesser(budget.device_bytes)
             self._scheduler.serve(
-                self._model,
-                budget.device_bytes,
-                budget.memory_bytes,
-                disk,
-                self._guesser(budget.device_bytes),
+                self._model, budget.device_bytes, budget.memory_bytes, disk, guesser
             )
             self._scheduler.warm_up()
         except BaseException:
             self._scheduler.close()
             raise
         info = replace(
-            opened.info(self._model, budget.context_length, device_name(self._device, choices[0])),
-            model=name or opened.name,
+            opened.info(self._model, budget.context_length, device_name(self._device, threads[0])),
             note=note,
-            deterministic=deterministic,
-            draft=opened_draft.name if opened_draft else "",
+            deterministic=options.deterministic,
+            draft=draft.name if draft else "",
         )
         plain = View(opened.tokenizer, opened.format, opened.tools, info, opened.vocab_size)
         self._views = Views(self._scheduler, self._model, opened, plain)
         self._use(plain)
 
-    def _load_draft(self, draft: Opened | None, precision: str) -> LoadedModel | None:
-        """The weights of a draft model, on the device of the model itself. Blocks."""
-        if draft is None:
-            return None
-        load = partial(draft.load, self._device, precision, lambda _part: None)
-        return self._scheduler.aside(load)[0]
+    def _load(
+        self, opened: Opened, device: torch.device, precision: str
+    ) -> tuple[LoadedModel, str]:
+        """The weights, and a note: they may lie elsewhere, if `device` failed its test. Blocks."""
+        return self._scheduler.aside(partial(opened.load, device, precision))
 
     def _guesser(self, num_bytes: int) -> DraftModel | None:
         """The draft model at work; it keeps as many tokens as the model itself in `num_bytes`."""

@@ -6,7 +6,6 @@ decoders on the modules of transformers (`engine/transformers_model.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,17 +18,14 @@ from engine.chat_format import ChatFormat, chat_format_for, template_format
 from engine.checkpoint import Checkpoint, open_checkpoint
 from engine.errors import CheckpointBroken, ModelUnsupported
 from engine.extension import extended
-from engine.kv_cache import Kept
 from engine.llama import Llama
 from engine.loading import load_model
 from engine.model import Model
-from engine.placement import NOWHERE, Offloading
+from engine.options import USUAL, Options
 from engine.quality import QualityCheck
 from engine.tokenizer import Tokenizer, load_tokenizer
 from engine.tool_format import ToolFormat, tool_format_for
 from engine.transformers_model import ForeignFolder, is_foreign
-
-Progress = Callable[[float], None]
 
 
 class LoadedModel(Model, Protocol):
@@ -53,9 +49,7 @@ class LoadedModel(Model, Protocol):
 class Load(Protocol):
     """Loads the weights → the model, and a note if it is not as it was wanted. Blocks."""
 
-    def __call__(
-        self, device: torch.device, precision: str, progress: Progress, kept: Kept = "auto", /
-    ) -> tuple[LoadedModel, str]:
+    def __call__(self, device: torch.device, precision: str, /) -> tuple[LoadedModel, str]:
         """Raises `CheckpointError` or `DeviceOutOfMemory`."""
         ...
 
@@ -93,26 +87,12 @@ class Opened:
         )
 
 
-def open_model(
-    path: Path | str,
-    *,
-    adapter: Path | None = None,
-    allow_pickle: bool = False,
-    extension: str = "",
-    measured: Path | None = None,
-    offloading: Offloading = NOWHERE,
-) -> Opened:
-    """Read everything but the weights of the model at `path`; see `open_checkpoint`.
-
-    `measured` is where what quantizing costs is kept (`engine/quality.py`). `extension` lengthens
-    its context (`engine/extension.py`). `offloading` says what may hold layers that the device has
-    no room for. Raises `CheckpointError`.
-    """
+def open_model(path: Path | str, options: Options = USUAL) -> Opened:
+    """Read everything but the weights of the model at `path`. Raises `CheckpointError`."""
     path = Path(path).expanduser()
     if path.is_dir() and is_foreign(path):
-        return _open_foreign(path.resolve(), plain=not (adapter or extension))
-    checkpoint = open_checkpoint(path, adapter=adapter, allow_pickle=allow_pickle)
-    checkpoint = replace(checkpoint, config=extended(checkpoint.config, extension))
+        return _open_foreign(path.resolve(), options)
+    checkpoint = open_llama(path, options)
     tokenizer, form = open_text(checkpoint)
     return Opened(
         checkpoint.name,
@@ -126,11 +106,21 @@ def open_model(
         partial(
             load_model,
             checkpoint,
-            check=QualityCheck(checkpoint.fingerprint, tokenizer, measured),
-            offloading=offloading,
+            kept=options.kept,
+            check=QualityCheck(checkpoint.fingerprint, tokenizer, options.measured),
+            offloading=options.offloading,
         ),
         checkpoint,
     )
+
+
+def open_llama(path: Path, options: Options) -> Checkpoint:
+    """The headers of a Llama, with the adapter and the longer context that `options` ask for.
+
+    Raises `CheckpointError`.
+    """
+    checkpoint = open_checkpoint(path, adapter=options.adapter, allow_pickle=options.allow_pickle)
+    return replace(checkpoint, config=extended(checkpoint.config, options.extension))
 
 
 def open_draft(path: Path | str, opened: Opened) -> Opened:
@@ -151,8 +141,8 @@ def open_draft(path: Path | str, opened: Opened) -> Opened:
     return draft
 
 
-def _open_foreign(folder: Path, *, plain: bool) -> Opened:
-    if not plain:
+def _open_foreign(folder: Path, options: Options) -> Opened:
+    if options.adapter or options.extension:
         raise ModelUnsupported(
             f"{folder.name} is no Llama: it runs as it is, without an adapter or a longer context."
         )
@@ -167,7 +157,7 @@ def _open_foreign(folder: Path, *, plain: bool) -> Opened:
         tokenizer,
         template_format(folder, opened.raw, tokenizer),
         tool_format_for(folder, tokenizer),
-        opened.load,
+        partial(opened.load, kept=options.kept),
     )
 
 

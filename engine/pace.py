@@ -16,6 +16,8 @@ from contextlib import contextmanager
 
 import torch
 
+from engine.device import choose_threads
+
 # Steps with one number of threads in a trial; the first, in which threads wake up, is not counted.
 TRIAL_STEPS = 4
 # Steps between trials: what a bad choice costs in a trial stays below a few percent.
@@ -28,9 +30,14 @@ _SKIPPED_TRIALS = 8
 _WARM_UP_SECONDS = 1.0
 
 
-def thread_choices(most: int) -> tuple[int, ...]:
-    """Numbers of threads worth trying on a machine where `most` make sense: halves down to 1."""
-    choices = [most]
+def thread_choices(chosen: int | None = None, most: int | None = None) -> tuple[int, ...]:
+    """Numbers of threads worth trying: the `chosen` one alone, else `most` and its halves.
+
+    `most` is by default what makes sense on this machine.
+    """
+    if chosen:
+        return (chosen,)
+    choices = [most or choose_threads()]
     while choices[-1] > 1:
         choices.append(choices[-1] // 2)
     return tuple(choices)

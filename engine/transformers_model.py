@@ -93,7 +93,7 @@ class ForeignFolder:
         return str((self.raw.get("architectures") or [self.raw["model_type"]])[0])
 
     def load(
-        self, device: torch.device, precision: str, progress: Any, kept: Kept = "auto"
+        self, device: torch.device, precision: str, *, kept: Kept = "auto"
     ) -> tuple[TransformersModel, str]:
         """Load the weights; see `engine.opening.Load`."""
         chosen, note = self._precision(device, precision)
@@ -126,7 +126,6 @@ class ForeignFolder:
                 f"{self.architecture} keeps more between steps than keys and values, so Corral "
                 "cannot run it. Choose another model."
             )
-        progress(1.0)
         return model, note
 
     def _precision(self, device: torch.device, wanted: str) -> tuple[str, str]:

@@ -64,13 +64,12 @@ def load_llama(
     device: torch.device,
     *,
     kept: Kept = "auto",
-    progress: Callable[[float], None] = lambda _part: None,
     dispatch: Dispatch | None = None,
 ) -> Llama:
     """Build the model from `checkpoint`, one matrix after the other.
 
     Every tensor of the config must be there with its shape, and no other: raises
-    `CheckpointMissing` or `CheckpointBroken` naming it. `progress` hears the part done, 0 to 1.
+    `CheckpointMissing` or `CheckpointBroken` naming it.
     `dispatch` takes each part to its place, where they do not all lie on `device`.
     """
     config = checkpoint.config
@@ -93,7 +92,6 @@ def load_llama(
     for layer in range(config.num_hidden_layers):
         load = partial(_load_block, source, config, f"model.layers.{layer}")
         blocks.append(made(f"layers.{layer}", load))
-        progress((layer + 1) / (config.num_hidden_layers + 1))
     norm = made("norm", partial(_last_norm, source, config))
     if config.tie_word_embeddings:
         head = embedding
@@ -107,7 +105,6 @@ def load_llama(
     )
     if dispatch:
         dispatch.attach(model)
-    progress(1.0)
     return model
 
 

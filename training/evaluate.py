@@ -20,6 +20,7 @@ from engine.base import Message, Prompt, Sampling
 from engine.chat_format import chat_format_for
 from engine.evaluate import Score, score_conversation
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.tokenizer import load_tokenizer
 from training.battery import Case, battery, english, loops
 from training.chat import BUNDLED, FULL, REPOSITORY, Place, rows_of
@@ -152,7 +153,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every prompt and reply here")
     parser.add_argument("--card", type=Path, help="put the tables into this model card")
     args = parser.parse_args()
-    engine = LocalEngine(args.model, device="cpu")
+    engine = LocalEngine(args.model, Options(device="cpu"))
     tables: list[str] = []
     try:
         if not args.no_battery:

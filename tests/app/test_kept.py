@@ -14,6 +14,7 @@ from app.task import cache_scope
 from engine.disk_tier import PIECE
 from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY
 from engine.local import LocalEngine
+from engine.options import Options
 from storage.records import OWNER_ID
 from tests.app.fakes import TellingEngine
 from tests.app.house import make_services
@@ -70,7 +71,9 @@ def test_a_conversation_goes_on_after_a_restart_without_being_read_again(tmp_pat
     folder = make_checkpoint(tmp_path / "tiny", max_position_embeddings=2048)
 
     def started() -> Services:
-        engine = LocalEngine(folder, device="cpu", threads=1, disk_folder=data / KEPT_FOLDER)
+        engine = LocalEngine(
+            folder, Options(device="cpu", threads=1, disk_folder=data / KEPT_FOLDER)
+        )
         made = make_services(data, engine=engine)
         made.store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 60, "seed": 3}')
         made.load()

@@ -23,6 +23,7 @@ from app.strings import Strings
 from engine.base import CacheSizes, Engine
 from engine.errors import EngineClosed
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.shapes import shape
 from storage.records import OWNER_ID
 from storage.store import Store
@@ -96,7 +97,7 @@ def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Servic
         held = bytearray(128 * MEGABYTE)
         folder = running_model.find_model(settings)
         assert folder is not None
-        engine = LocalEngine(folder, device="cpu", threads=1, precision="fp32")
+        engine = LocalEngine(folder, Options(device="cpu", threads=1, precision="fp32"))
         del held
         return engine
 

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.soak import ALLOWED_BYTES, Sample, growth, soak
 from engine.kept_files import KEPT_FOLDER
 from engine.local import LocalEngine
+from engine.options import Options
 from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
 
@@ -18,12 +19,14 @@ def run(place: Path, turns: int, every: int) -> list[Sample]:
     kept = data / KEPT_FOLDER
     engine = LocalEngine(
         folder,
-        device="cpu",
-        precision="fp32",
-        threads=1,
-        cache_bytes=1 << 20,
-        disk_folder=kept,
-        disk_bytes=1 << 20,
+        Options(
+            device="cpu",
+            precision="fp32",
+            threads=1,
+            cache_bytes=1 << 20,
+            disk_folder=kept,
+            disk_bytes=1 << 20,
+        ),
     )
     services = make_services(data, engine=engine)
     services.load()

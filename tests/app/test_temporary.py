@@ -11,6 +11,7 @@ from app.requests import Again, Send
 from app.services import Services
 from engine.kept_files import KEPT_FOLDER
 from engine.local import LocalEngine
+from engine.options import Options
 from storage.records import OWNER_ID, NotFound
 from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
@@ -24,7 +25,9 @@ def services(tmp_path: Path) -> Iterator[Services]:
     data.mkdir()
     folder = make_checkpoint(tmp_path / "tiny", max_position_embeddings=1024)
     kept = data / KEPT_FOLDER
-    engine = LocalEngine(folder, device="cpu", precision="fp32", threads=1, disk_folder=kept)
+    engine = LocalEngine(
+        folder, Options(device="cpu", precision="fp32", threads=1, disk_folder=kept)
+    )
     made = make_services(data, engine=engine)
     made.store.set_setting(OWNER_ID, "sampling", '{"max_new_tokens": 8}')
     made.load()

@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.base import Chunk, EngineInfo, Message, Prompt, Sampling
 from engine.local import LocalEngine
+from engine.options import Options
 from tests.engine.checkpoints import make_checkpoint
 
 GREEDY = Sampling(temperature=0, max_new_tokens=12)
@@ -26,7 +27,7 @@ QUESTION = "Hello, who are you?"
 
 def greedy_reply(path: Path, num_new: int = 24, text: str = QUESTION, **options: Any) -> Answer:
     """What the model at `path` answers to a question, in float32."""
-    engine = LocalEngine(path, device="cpu", precision="fp32", threads=1, **options)
+    engine = LocalEngine(path, Options(device="cpu", precision="fp32", threads=1, **options))
     try:
         prompt = Prompt(messages=[{"role": "user", "content": text}])
         sampling = Sampling(temperature=0, max_new_tokens=num_new)
@@ -40,7 +41,7 @@ def greedy_reply(path: Path, num_new: int = 24, text: str = QUESTION, **options:
 def tiny_engine(folder: Path) -> Iterator[LocalEngine]:
     """A random model, written to `folder`, that answers in float32."""
     made = make_checkpoint(folder)
-    engine = LocalEngine(made, device="cpu", precision="fp32", cache_bytes=64 << 20)
+    engine = LocalEngine(made, Options(device="cpu", precision="fp32", cache_bytes=64 << 20))
     yield engine
     engine.close()
 

@@ -11,6 +11,7 @@ from engine.config import parse_config
 from engine.errors import ModelUnsupported
 from engine.fit import fit, weight_bytes
 from engine.inspect import describe, describe_checkpoint, describe_known
+from engine.options import Options
 from engine.quantize import Precision
 from engine.shapes import SHAPES, shape
 from engine.weights import load_llama, tensor_shapes
@@ -71,7 +72,7 @@ def test_the_description_says_what_sharing_keys_saves() -> None:
 
 def test_a_folder_is_described_as_it_is_stored(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "tiny-int8", int8=True)
-    text = describe_checkpoint(folder, device="cpu")
+    text = describe_checkpoint(folder, Options(device="cpu"))
     assert text.startswith("tiny-int8: ") and text.endswith("(int8).")
 
 

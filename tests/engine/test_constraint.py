@@ -11,6 +11,7 @@ from engine.base import Prompt, Sampling
 from engine.constraint import Constraint, Constraints, check_form
 from engine.errors import FormInvalid
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.speculation import Worth
 from engine.tokenizer import Tokenizer, load_tokenizer
 from tests.engine.answers import ask, ids_of, text_of
@@ -32,7 +33,7 @@ ANIMAL = Sampling(json_schema=json.dumps(SCHEMA), max_new_tokens=120)
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[LocalEngine]:
-    made = LocalEngine(folder, device="cpu", threads=1, cache_bytes=64 << 20)
+    made = LocalEngine(folder, Options(device="cpu", threads=1, cache_bytes=64 << 20))
     yield made
     made.close()
 

@@ -12,6 +12,7 @@ from engine.base import Chunk, Prompt, Sampling, Statistics
 from engine.disk_tier import PIECE
 from engine.kept_files import MEMORY_ONLY, remove_kept
 from engine.local import LocalEngine
+from engine.options import Options
 from tests.engine.checkpoints import make_checkpoint
 
 NUM_PROMPT = 3 * PIECE + 40
@@ -34,7 +35,7 @@ def conversations_kept(folder: Path) -> list[str]:
 
 def start(folder: Path, kept: Path, **options: Any) -> LocalEngine:
     options = {"precision": "fp32", "disk_folder": kept, **options}
-    return LocalEngine(folder, device="cpu", threads=1, **options)
+    return LocalEngine(folder, Options(device="cpu", threads=1, **options))
 
 
 def prompt(num: int = NUM_PROMPT, seed: int = 0) -> Prompt:

@@ -12,6 +12,7 @@ from engine.base import Prompt, Sampling
 from engine.errors import ModelUnsupported
 from engine.kv_cache import Slot
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.speculation import Lookup, Worth
 from tests.engine.answers import ids_of
 from tests.engine.checkpoints import make_checkpoint
@@ -147,12 +148,12 @@ def test_the_benchmarks_draft_is_right_as_often_as_it_is_told(
 
 def test_a_draft_of_another_vocabulary_is_refused(folders: dict[str, Path]) -> None:
     with pytest.raises(ModelUnsupported, match="tokens differ"):
-        LocalEngine(folders["own"], device="cpu", draft=folders["foreign"])
+        LocalEngine(folders["own"], Options(device="cpu", draft=folders["foreign"]))
 
 
 def test_the_engine_names_its_draft(folders: dict[str, Path]) -> None:
-    engine = LocalEngine(folders["own"], device="cpu", threads=1, draft=folders["other"])
-    plain = LocalEngine(folders["own"], device="cpu", threads=1)
+    engine = LocalEngine(folders["own"], Options(device="cpu", threads=1, draft=folders["other"]))
+    plain = LocalEngine(folders["own"], Options(device="cpu", threads=1))
     greedy = Sampling(temperature=0, max_new_tokens=40)
     texts = [
         "".join(

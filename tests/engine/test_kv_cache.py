@@ -14,6 +14,7 @@ from engine.kv_cache import Kept, Slot, cache_shape, from_int8, to_int8
 from engine.llama import Llama
 from engine.loading import attach_step
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.shapes import shape
 from engine.weights import load_llama
 from tests.engine.checkpoints import WIDE, make_checkpoint
@@ -88,7 +89,7 @@ def engines(tmp_path: Path) -> Iterator[list[LocalEngine]]:
 def start(folder: Path, kept: Kept) -> LocalEngine:
     disk = folder.parent / "kept"
     return LocalEngine(
-        folder, device="cpu", threads=1, precision="fp32", kept=kept, disk_folder=disk
+        folder, Options(device="cpu", threads=1, precision="fp32", kept=kept, disk_folder=disk)
     )
 
 

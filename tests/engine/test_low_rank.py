@@ -17,6 +17,7 @@ from engine.kv_cache import Slot
 from engine.loading import load_model
 from engine.local import LocalEngine
 from engine.low_rank import attach, detach
+from engine.options import Options
 from tests.engine.adapter_files import merge, write_adapter
 from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint
@@ -45,7 +46,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(root: Path) -> Iterator[LocalEngine]:
-    engine = LocalEngine(root / "base", device="cpu", precision="fp32", threads=1)
+    engine = LocalEngine(root / "base", Options(device="cpu", precision="fp32", threads=1))
     yield engine
     engine.close()
 
@@ -129,13 +130,13 @@ def test_no_prefix_is_shared_between_adapters(root: Path, engine: LocalEngine) -
 
 def test_kept_pieces_on_the_disk_are_an_adapters_own(root: Path, tmp_path: Path) -> None:
     prompt = Prompt(text="once upon a time " * 20)
-    options = {"device": "cpu", "precision": "fp32", "threads": 1, "disk_folder": tmp_path}
-    first = LocalEngine(root / "base", **options)  # type: ignore[arg-type]
+    options = Options(device="cpu", precision="fp32", threads=1, disk_folder=tmp_path)
+    first = LocalEngine(root / "base", options)
     view = first.switched(root / "all")
     expected = ids(view, scope="1/a", prompt=prompt)
     view.close()
     first.close()
-    second = LocalEngine(root / "base", **options)  # type: ignore[arg-type]
+    second = LocalEngine(root / "base", options)
     view = second.switched(root / "all")
     assert reused(second, prompt) == 0
     assert reused(view, prompt) >= 256
@@ -145,7 +146,7 @@ def test_kept_pieces_on_the_disk_are_an_adapters_own(root: Path, tmp_path: Path)
 
 
 def test_the_weights_go_with_the_last_view(root: Path, answers: dict[str, list[int]]) -> None:
-    engine = LocalEngine(root / "base", device="cpu", precision="fp32", threads=1)
+    engine = LocalEngine(root / "base", Options(device="cpu", precision="fp32", threads=1))
     view = engine.switched(root / "attention")
     engine.close()
     engine.close()
@@ -178,7 +179,7 @@ def test_closing_a_view_ends_its_rows_and_no_others(
 
 
 def test_scores_are_the_adapters_too(root: Path, engine: LocalEngine) -> None:
-    merged = LocalEngine(root / "all-merged", device="cpu", precision="fp32", threads=1)
+    merged = LocalEngine(root / "all-merged", Options(device="cpu", precision="fp32", threads=1))
     view = engine.switched(root / "all")
     text = "The quick brown fox"
     assert view.score(text).logprobs == pytest.approx(merged.score(text).logprobs, abs=1e-4)

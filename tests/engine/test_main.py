@@ -14,6 +14,7 @@ import pytest
 from engine.__main__ import main
 from engine.base import Prompt, Sampling
 from engine.local import LocalEngine
+from engine.options import Options
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.hub_server import HubState, serve
 
@@ -43,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], folder: Path) -> Run:
 
 
 def reply(folder: Path, prompt: Prompt, sampling: Sampling) -> str:
-    engine = LocalEngine(folder, device="cpu", threads=1)
+    engine = LocalEngine(folder, Options(device="cpu", threads=1))
     try:
         stream = engine.stream(prompt, sampling, cancel=Event(), scope="")
         return "".join(chunk.text for chunk in stream)

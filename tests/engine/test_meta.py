@@ -12,6 +12,7 @@ from engine.checkpoint import open_checkpoint
 from engine.config import Rope
 from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
 from engine.opening import open_model
+from engine.options import Options
 from tests.engine import tiny_tokenizers as tiny
 from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint
@@ -125,13 +126,13 @@ def test_both_forms_of_tokenizer_model(folder: Path, tmp_path: Path) -> None:
         make_checkpoint(tmp_path / "a", vocab_size=1024), tmp_path / "llama" / "llama-2-7b-chat"
     )
     (tmp_path / "llama" / "tokenizer.model").write_bytes(tiny.sentencepiece_model())
-    opened = open_model(beside, allow_pickle=True)
+    opened = open_model(beside, Options(allow_pickle=True))
     assert opened.format.name == "llama-2" and opened.tokenizer.drops_first_space
     inside = write_meta(
         make_checkpoint(tmp_path / "b", vocab_size=1024), tmp_path / "Llama3-Instruct"
     )
     (inside / "tokenizer.model").write_bytes(tiny.ranks())
-    opened = open_model(inside, allow_pickle=True)
+    opened = open_model(inside, Options(allow_pickle=True))
     assert opened.format.name == "llama-3" and not opened.tokenizer.drops_first_space
 
 

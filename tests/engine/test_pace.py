@@ -28,19 +28,20 @@ def busy(threads: int) -> float:
 
 
 def test_choices_are_halves() -> None:
-    assert thread_choices(8) == (8, 4, 2, 1)
-    assert thread_choices(6) == (6, 3, 1)
-    assert thread_choices(1) == (1,)
+    assert thread_choices(most=8) == (8, 4, 2, 1)
+    assert thread_choices(most=6) == (6, 3, 1)
+    assert thread_choices(most=1) == (1,)
+    assert thread_choices(3, most=8) == (3,)
 
 
 def test_an_idle_machine_is_used_wholly() -> None:
-    pace = Pace(thread_choices(4))
+    pace = Pace(thread_choices(most=4))
     run(pace, idle, 3 * TRIAL_STEPS)
     assert pace.threads == 4
 
 
 def test_a_busy_machine_gets_one_thread_and_an_idle_one_all_again() -> None:
-    pace = Pace(thread_choices(2))
+    pace = Pace(thread_choices(most=2))
     run(pace, busy, 2 * TRIAL_STEPS)
     assert pace.threads == 1
     run(pace, idle, 9 * (SETTLED_STEPS + 2 * TRIAL_STEPS))
@@ -50,7 +51,7 @@ def test_a_busy_machine_gets_one_thread_and_an_idle_one_all_again() -> None:
 
 
 def test_hopeless_choices_cost_little() -> None:
-    pace = Pace(thread_choices(2))
+    pace = Pace(thread_choices(most=2))
     run(pace, busy, 2 * TRIAL_STEPS)
     used = run(pace, busy, 20 * SETTLED_STEPS)
     assert used.count(2) <= 3 * TRIAL_STEPS

@@ -18,6 +18,7 @@ from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.loading import load_model
 from engine.opening import open_model
+from engine.options import Options
 from engine.quality import Quality, QualityCheck, known_quality
 from engine.weights import load_llama, read_by_layers
 from tests.engine.checkpoints import make_checkpoint, save_weights
@@ -191,6 +192,6 @@ def test_what_is_no_number_does_not_pass() -> None:
 
 
 def test_an_opened_model_brings_its_check(tmp_path: Path) -> None:
-    opened = open_model(make_checkpoint(tmp_path / "m"), measured=tmp_path / "kept")
-    opened.load(CPU, "int4", lambda _part: None)
+    opened = open_model(make_checkpoint(tmp_path / "m"), Options(measured=tmp_path / "kept"))
+    opened.load(CPU, "int4")
     assert list(known_quality(opened.fingerprint, tmp_path / "kept")) == ["int4"]

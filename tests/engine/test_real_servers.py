@@ -27,6 +27,7 @@ from engine.base import Chunk, Message, Prompt, Sampling
 from engine.endpoint import Address
 from engine.errors import ServerUnreachable
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.remote import RemoteEngine
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine, WordGuard
@@ -73,7 +74,7 @@ def tiny(folder: Path) -> tuple[Path, str]:
         # Jinja drops a line's end at the end of a template, but not inside of an expression.
         about["chat_template"] = LLAMA3_TEMPLATE.removesuffix(OPENING) + f"{{{{ {OPENING!r} }}}}"
         (made / "tokenizer_config.json").write_text(json.dumps(about))
-        engine = LocalEngine(made, device="cpu", threads=1, precision="fp32")
+        engine = LocalEngine(made, Options(device="cpu", threads=1, precision="fp32"))
         try:
             chunks = list(engine.stream(Prompt(messages=TALK), GREEDY, cancel=Event(), scope=""))
         finally:

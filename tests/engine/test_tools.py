@@ -9,6 +9,7 @@ from engine.base import Message, Prompt, Tool
 from engine.chat_format import chat_format_for
 from engine.errors import ToolsRefused
 from engine.local import LocalEngine
+from engine.options import Options
 from engine.tokenizer import load_tokenizer
 from engine.tool_format import tool_format_for
 from engine.tools import calls_in, may_be_call
@@ -86,14 +87,14 @@ def test_a_template_without_tools_has_none(folder: Path) -> None:
 
 def test_the_engine_reads_tools_or_says_that_it_cannot(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "with", max_position_embeddings=1024)
-    plain = LocalEngine(folder, device="cpu", threads=1)
+    plain = LocalEngine(folder, Options(device="cpu", threads=1))
     assert plain.info().tools == ""
     for prompt in (Prompt(messages=TALK[:2], tools=[WEATHER]), Prompt(messages=TALK)):
         with pytest.raises(ToolsRefused, match="knows no tools"):
             ask(plain, prompt)
     plain.close()
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    able = LocalEngine(folder, device="cpu", threads=1)
+    able = LocalEngine(folder, Options(device="cpu", threads=1))
     assert able.info().tools == "json"
     form = tool_format_for(folder, load_tokenizer(folder))
     assert form is not None

@@ -10,6 +10,7 @@ import torch
 from engine.errors import CheckpointUnsafe, ModelUnsupported
 from engine.kv_cache import Slot
 from engine.opening import open_model
+from engine.options import Options
 from engine.template import template_layout
 from engine.tokenizer import load_tokenizer
 from tests.engine.answers import greedy_reply
@@ -48,7 +49,7 @@ def test_greedy_tokens_are_those_of_transformers(kind: str, tmp_path: Path) -> N
 
     folder = write_family(tmp_path / kind, kind)
     opened = open_model(folder)
-    model, _ = opened.load(torch.device("cpu"), "fp32", lambda _: None)
+    model, _ = opened.load(torch.device("cpu"), "fp32")
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     ids = [256, *b"The quick brown fox jumps"]
     slot, ours = Slot(model.cache_shape), list(ids)
@@ -66,7 +67,7 @@ def test_greedy_tokens_are_those_of_transformers(kind: str, tmp_path: Path) -> N
 
 def test_rows_of_one_pass_do_not_mix(tmp_path: Path) -> None:
     opened = open_model(write_family(tmp_path / "m", "qwen2"))
-    model, _ = opened.load(torch.device("cpu"), "fp32", lambda _: None)
+    model, _ = opened.load(torch.device("cpu"), "fp32")
     alone = [Slot(model.cache_shape), Slot(model.cache_shape)]
     together = [Slot(model.cache_shape), Slot(model.cache_shape)]
     for slot in alone + together:
@@ -83,7 +84,7 @@ def test_the_engine_answers_with_another_family(tmp_path: Path) -> None:
     assert first.ids == second.ids and first.ids
     assert first.info.architecture == "Qwen3ForCausalLM" and first.info.chat
     with pytest.raises(ModelUnsupported, match="no Llama"):
-        open_model(folder, extension="yarn:2")
+        open_model(folder, Options(extension="yarn:2"))
 
 
 def test_what_transformers_would_run_or_fetch_is_refused(tmp_path: Path) -> None:

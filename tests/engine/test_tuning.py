@@ -11,6 +11,7 @@ from engine.checkpoint import open_checkpoint
 from engine.llama import Llama
 from engine.local import LocalEngine
 from engine.matrices import Plan, make_matrix
+from engine.options import Options
 from engine.quantize import Precision
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
@@ -69,7 +70,7 @@ def test_every_plan_multiplies(few: str, many: str) -> None:
 
 
 def test_the_engine_says_what_was_measured(tmp_path: Path) -> None:
-    engine = LocalEngine(make_checkpoint(tmp_path), device="cpu", threads=1)
+    engine = LocalEngine(make_checkpoint(tmp_path), Options(device="cpu", threads=1))
     try:
         told = engine.info().kernels
         assert told.startswith("1 row: ") or "not measured" in told

@@ -16,6 +16,7 @@ import torch
 from tokenizers import Tokenizer
 
 from engine.local import LocalEngine
+from engine.options import Options
 from training.battery import battery, begins_with_number, items, loops, number, says
 from training.cards import careless, mistyped, read_cards
 from training.chat import BUNDLED, SMOKE, Place, encode, export_step, make_tokenizer, train
@@ -379,7 +380,7 @@ def test_the_export_gives_the_same_logits_in_training_and_in_the_engine(run: Pla
     spread = exact.std()
     assert (exact - shipped).abs().max() < 0.15 * spread
 
-    engine = LocalEngine(run.out, device="cpu", precision="fp32", threads=1)
+    engine = LocalEngine(run.out, Options(device="cpu", precision="fp32", threads=1))
     try:
         scores = engine.score(ids[0].tolist())
         info = engine.info()

@@ -15,6 +15,7 @@ from engine.errors import DeviceOutOfMemory
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.local import LocalEngine
+from engine.options import Options
 from storage.records import OWNER_ID
 from tests.app.api.house import House, events
 from tests.app.fakes import TellingEngine, WordGuard
@@ -31,7 +32,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Corral with a tiny model of random weights, whose passes `read` counts."""
     place = tmp_path_factory.mktemp("choices")
     folder = make_checkpoint(place / "model", max_position_embeddings=1024)
-    engine = LocalEngine(folder, device="cpu", precision="fp32", threads=1, speculate=False)
+    engine = LocalEngine(
+        folder, Options(device="cpu", precision="fp32", threads=1, speculate=False)
+    )
     made = House(place / "data", engine=engine)
     yield made
     made.services.close()

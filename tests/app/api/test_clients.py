@@ -20,6 +20,7 @@ import pytest
 from app.api.keys import Keys
 from app.site import build
 from engine.local import LocalEngine
+from engine.options import Options
 from storage.records import OWNER_ID
 from tests.app.api.house import House
 from tests.app.api.running import served
@@ -111,7 +112,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     place = tmp_path_factory.mktemp("tiny")
     folder = make_checkpoint(place / "model", max_position_embeddings=4096)
     (folder / "chat_template.jinja").write_text(TEMPLATE)
-    house = House(place / "data", engine=LocalEngine(folder, device="cpu", threads=1))
+    house = House(place / "data", engine=LocalEngine(folder, Options(device="cpu", threads=1)))
     with served(house.site) as address:
         yield address, house.key
     house.services.close()
@@ -293,7 +294,7 @@ def test_the_documented_call_of_the_evaluation_harness_runs_as_written(
     task = TASK.replace("DATA", str(tmp_path / "rows.jsonl")).replace("corral_local", "my_task")
     (tmp_path / "my_task.yaml").write_text(task)
     [written] = [each for each in examples("sh") if "lm_eval" in each]
-    house = House(tmp_path / "data", engine=LocalEngine(MODEL, device="cpu", threads=1))
+    house = House(tmp_path / "data", engine=LocalEngine(MODEL, Options(device="cpu", threads=1)))
     places = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
     with served(house.site) as address:
         run = subprocess.run(
@@ -326,7 +327,7 @@ def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, pyth
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = TASK.replace("DATA", str(tmp_path / "rows.jsonl"))
     (tmp_path / "corral_local.yaml").write_text(task)
-    engine = LocalEngine(MODEL, device="cpu", threads=1)
+    engine = LocalEngine(MODEL, Options(device="cpu", threads=1))
     services = make_services(tmp_path / "data", engine=engine, guard=WordGuard())
     services.load()
     site = build(services, no_page)
