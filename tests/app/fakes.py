@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 
+from app.api.answering import Asked, Piece, Remembered, answers
 from app.jobs import Jobs
 from app.parts import Part
 from app.task import Means, Step, Task
@@ -23,8 +24,9 @@ from engine.base import (
     ToolStyle,
 )
 from safety.base import Guard, Verdict
+from safety.code_check import Look
 from safety.gate import Mode
-from safety.policy import DEFAULT_POLICY
+from safety.policy import DEFAULT_POLICY, Policy
 from storage.records import Conversation, Turn
 from storage.store import Store
 
@@ -113,7 +115,7 @@ class WordGuard:
 
 @dataclass
 class FailingGuard:
-    """Raises on every judgement from the `after`-th on."""
+    """Cannot judge any more after `after` judgements."""
 
     after: int = 0
     name: str = "failing"
@@ -125,6 +127,29 @@ class FailingGuard:
         if self.num_judged > self.after:
             return Verdict.failure("The guard stopped.", guard=self.name)
         return Verdict(0.0, {}, self.name, self.version)
+
+
+def api_pieces(
+    engine: Engine,
+    guard: Guard,
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    look: Look | None = None,
+    mode: Mode = "strict",
+) -> list[Piece]:
+    """What the API answers to "Hi", piece by piece."""
+    asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
+    told = answers(
+        [asked],
+        engine,
+        guard,
+        policy,
+        remembered=Remembered(),
+        cancel=Event(),
+        look=look,
+        mode=mode,
+    )
+    return [piece for _, piece in told]
 
 
 def loaded(name: str, value: object) -> Part:  # type: ignore[type-arg]  # engine or guard

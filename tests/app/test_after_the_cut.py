@@ -11,7 +11,6 @@ from threading import Event
 import pytest
 
 from app import export
-from app.api.answering import Asked, Remembered, answers
 from app.page.shielding import Reader
 from app.page.templates import Templates
 from app.page.transcript import Transcript
@@ -19,10 +18,9 @@ from app.render import Renderer
 from app.strings import Strings
 from engine.base import Chunk, Prompt, Sampling
 from safety.gate import MODES
-from safety.policy import DEFAULT_POLICY
 from storage.records import OWNER_ID
 from storage.store import Store
-from tests.app.fakes import Bench, TellingEngine, WordGuard
+from tests.app.fakes import Bench, TellingEngine, WordGuard, api_pieces
 
 BAD, AFTER = "a forbidden fruit", "zqxjkv"  # what is stopped, and a mark of all that comes after it
 PIECES = ("word ", "two. ", "\n\n", "你好。", "🦙", "`code` ", "! ", "\r\n", "1.5 ", "*", "é ")
@@ -65,17 +63,7 @@ def test_what_comes_after_the_cut_is_nowhere(tmp_path: Path, count: int) -> None
         told = "".join(step.text for step in bench.steps)
         assert told == turn.reply.content
         assert engine.text.startswith(told)
-        asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
-        told_of = answers(
-            [asked],
-            engine,
-            guard,
-            DEFAULT_POLICY,
-            remembered=Remembered(),
-            cancel=Event(),
-            mode=mode,
-        )
-        pieces = [piece for _, piece in told_of]
+        pieces = api_pieces(engine, guard, mode=mode)
         assert pieces[-1].finish == "content_filter"
         path = store.path(OWNER_ID, bench.key)
         conversation = store.conversation(OWNER_ID, bench.key)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from threading import Event
 
 import pytest
 
-from app.api.answering import Asked, Remembered, answers
-from engine.base import Prompt, Sampling
 from safety.code_blocks import CodeBlock
 from safety.code_check import Look
 from safety.code_rules import Finding
 from safety.policy import DEFAULT_POLICY, Rule
-from tests.app.fakes import TellingEngine, WordGuard
+from tests.app.fakes import TellingEngine, WordGuard, api_pieces
 
 WEAK = "Here:\n\n```python\nimport os\nos.system('rm ' + name)\n```\n\nDone."
 FINE = "Here:\n\n```python\nprint('hello')\n```\n\nDone."
@@ -23,19 +20,7 @@ STRICT = replace(DEFAULT_POLICY, rules=RULES)
 
 def said(reply: str, *, look: Look | None = None, policy=STRICT) -> tuple[str, str]:
     """The text that came out and how it ended."""
-    asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
-    pieces = [
-        piece
-        for _, piece in answers(
-            [asked],
-            TellingEngine([reply]),
-            WordGuard(),
-            policy,
-            remembered=Remembered(),
-            cancel=Event(),
-            look=look,
-        )
-    ]
+    pieces = api_pieces(TellingEngine([reply]), WordGuard(), policy, look=look)
     return "".join(piece.text for piece in pieces), pieces[-1].finish
 
 
@@ -59,21 +44,8 @@ def test_what_only_the_second_look_finds_is_blocked_too() -> None:
 
 @pytest.mark.parametrize("mode", ["strict", "sentence", "whole"])
 def test_nothing_comes_out_before_its_mode_allows(mode) -> None:
-    asked = Asked(Prompt(messages=[{"role": "user", "content": "Hi"}]), Sampling(), ("Hi",))
     reply = "One two three four five six seven eight nine ten. Then eleven more words come. End."
-    engine, guard = TellingEngine([reply]), WordGuard()
-    pieces = [
-        piece.text
-        for _, piece in answers(
-            [asked],
-            engine,
-            guard,
-            DEFAULT_POLICY,
-            remembered=Remembered(),
-            cancel=Event(),
-            mode=mode,
-        )
-    ]
-    assert "".join(pieces) == reply
-    shown = [text for text in pieces if text]
+    pieces = api_pieces(TellingEngine([reply]), WordGuard(), mode=mode)
+    assert "".join(piece.text for piece in pieces) == reply
+    shown = [piece for piece in pieces if piece.text]
     assert (len(shown) == 1) == (mode == "whole")

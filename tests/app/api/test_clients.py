@@ -229,20 +229,20 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> str:
     return found
 
 
+def output(command: list[str], **rest: Any) -> str:
+    """What a program prints; it must end well."""
+    run = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, **rest)
+    assert run.returncode == 0, run.stderr[-3000:]
+    return run.stdout
+
+
 @pytest.mark.full
 def test_langchain_chats(tmp_path: Path, python: str) -> None:
     house = House(tmp_path, engine=TellingEngine(["Hello there, friend."]))
     with served(house.site) as address:
-        run = subprocess.run(
-            [python, "-c", LANGCHAIN, address, house.key],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        printed = output([python, "-c", LANGCHAIN, address, house.key])
     house.services.close()
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.splitlines() == [
+    assert printed.splitlines() == [
         "'Hello there, friend.'",
         "'Hello there, friend.'",
         "['Hello there, friend.', 'Hello there, friend.']",
@@ -251,15 +251,7 @@ def test_langchain_chats(tmp_path: Path, python: str) -> None:
 
 @pytest.mark.full
 def test_langchain_gets_forms_and_calls(tiny: tuple[str, str], python: str) -> None:
-    run = subprocess.run(
-        [python, "-c", LANGCHAIN_FORMS, *tiny],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.split() == ["AIMessage"]
+    assert output([python, "-c", LANGCHAIN_FORMS, *tiny]).split() == ["AIMessage"]
 
 
 def filled(example: str, address: str, key: str) -> str:
@@ -275,14 +267,7 @@ def test_the_documented_examples_of_langchain_run_as_written(
     written = [each for each in examples("python") if "langchain_openai" in each]
     assert len(written) == 2
     for example in written:
-        run = subprocess.run(
-            [python, "-c", filled(example, *tiny)],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert run.returncode == 0 and run.stdout.strip(), run.stderr[-2000:]
+        assert output([python, "-c", filled(example, *tiny)]).strip()
 
 
 @pytest.mark.full
@@ -297,23 +282,11 @@ def test_the_documented_call_of_the_evaluation_harness_runs_as_written(
     house = House(tmp_path / "data", engine=LocalEngine(MODEL, Options(device="cpu", threads=1)))
     places = os.pathsep.join([str(Path(python).parent), os.environ["PATH"]])
     with served(house.site) as address:
-        run = subprocess.run(
-            [
-                "bash",
-                "-e",
-                "-c",
-                filled(written, address, house.key).replace("TOKENIZER", str(MODEL)),
-            ],
-            cwd=tmp_path,
-            env={**os.environ, "PATH": places, "HF_HOME": str(tmp_path / "hub")},
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
-        )
+        script = filled(written, address, house.key).replace("TOKENIZER", str(MODEL))
+        environment = {**os.environ, "PATH": places, "HF_HOME": str(tmp_path / "hub")}
+        printed = output(["bash", "-e", "-c", script], cwd=tmp_path, env=environment)
     house.services.close()
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert re.search(r"my_task.*\bacc\b.*1", run.stdout), run.stdout
+    assert re.search(r"my_task.*\bacc\b.*1", printed), printed
 
 
 @pytest.mark.full
@@ -337,18 +310,13 @@ def test_the_evaluation_harness_gets_what_the_engine_scores(tmp_path: Path, pyth
         arguments = (
             f"model=corral,base_url={address}/completions,tokenizer={MODEL},num_concurrent=1"
         )
-        run = subprocess.run(
+        output(
             [python, "-m", "lm_eval", "--model", "local-completions", "--model_args", arguments]
             + ["--tasks", "corral_local", "--include_path", str(tmp_path), "--log_samples"]
             + ["--output_path", str(tmp_path / "out")],
             env={**os.environ, "OPENAI_API_KEY": key, "HF_HOME": str(tmp_path / "hub")},
-            capture_output=True,
-            text=True,
-            timeout=500,
-            check=False,
         )
-    found = next((tmp_path / "out").rglob("samples_*.jsonl"), None)
-    assert found is not None, run.stderr[-3000:]
+    [found] = (tmp_path / "out").rglob("samples_*.jsonl")
     for line in found.read_text().splitlines():
         sample = json.loads(line)
         row = sample["doc"]
