@@ -72,13 +72,13 @@ class Room:
         return cls(chosen.type, free, choose_threads(), total_bytes(chosen), offloading)
 
     def weights(self, config: LlamaConfig, precision: str) -> int:
-        """Bytes of the weights alone, in one of `engine.fit.PRECISIONS`."""
+        """Bytes of the weights alone."""
         import torch
 
-        from engine.fit import PRECISIONS, weight_bytes
+        from engine.fit import weight_bytes
 
-        known = next(each for each in PRECISIONS if each == precision)
-        return weight_bytes(config, known, torch.device(self.device))
+        chosen = self._precision(config, precision)
+        return weight_bytes(config, chosen, torch.device(self.device))
 
     def need(self, config: LlamaConfig, precision: str = "auto") -> Need:
         """What a model of this shape takes, in the precision that the engine would choose."""
@@ -122,11 +122,9 @@ class Room:
         """`wanted`, or what the engine would choose."""
         import torch
 
-        from engine.fit import PRECISIONS
         from engine.loading import choose_precision
 
-        usual = choose_precision(config, torch.device(self.device))
-        return next((each for each in PRECISIONS if each == wanted), usual)
+        return choose_precision(config, torch.device(self.device), wanted)
 
     def suggestions(self) -> list[KnownModel]:
         """The largest suited chat model that asks for no account, and the largest that does.

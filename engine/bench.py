@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from engine.checkpoint import open_checkpoint
 from engine.config import LlamaConfig
 from engine.device import choose_device, device_name
 from engine.kv_cache import Slot
 from engine.llama import Llama
 from engine.loading import attach_step, choose_precision
+from engine.opening import open_llama
+from engine.options import USUAL, Options
 from engine.pace import Pace, thread_choices
-from engine.quantize import Precision
 from engine.shapes import shape
 from engine.tensors import Weights
 from engine.tuning import tune
@@ -56,11 +56,9 @@ class RandomWeights:
 
 def run_bench(
     model: Path | None = None,
+    options: Options = USUAL,
     *,
     shape_name: str | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    threads: int | None = None,
     num_prompt: int = 512,
     num_new: int = 64,
 ) -> Result:
@@ -70,19 +68,18 @@ def run_bench(
     `decode_tokens_per_second` for `num_new` greedy tokens behind it. `peak_bytes` is the highest
     memory this process ever had. Blocks; raises any `EngineError` of loading.
     """
-    chosen = choose_device(device)
-    pace = Pace(thread_choices(threads))
+    chosen = choose_device(options.device)
+    pace = Pace(thread_choices(options.threads))
     torch.set_num_threads(pace.threads)
     weights: Weights
     if shape_name is not None:
         weights = RandomWeights(shape(shape_name))
     else:
         assert model is not None, "either a model or a shape is measured"
-        weights = open_checkpoint(model)
-    wanted: Precision
-    wanted = choose_precision(weights.config, chosen) if precision == "auto" else precision  # type: ignore[assignment]
+        weights = open_llama(model, options)
+    wanted = choose_precision(weights.config, chosen, options.precision)
     began = time.perf_counter()
-    llama = load_llama(weights, wanted, chosen)
+    llama = load_llama(weights, wanted, chosen, kept=options.kept)
     own_kernel = attach_step(llama)
     llama.kernels = tune(llama)
     load_seconds = time.perf_counter() - began

@@ -116,10 +116,8 @@ def bench(options: argparse.Namespace) -> int:
             raise SamplingInvalid(f"--{name.replace('_', '-')} must be at least 2.")
     measured = run_bench(
         folder,
+        _chosen(options),
         shape_name=options.shape,
-        precision=options.precision,
-        device=options.device,
-        threads=options.threads or None,
         num_prompt=options.num_prompt,
         num_new=options.num_new,
     )

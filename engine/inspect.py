@@ -63,7 +63,7 @@ def describe_need(
     What does not fit is placed as `offloading` allows.
     """
     chosen = choose_device(device)
-    held = next((p for p in PRECISIONS if p == precision), choose_precision(config, chosen))
+    held = choose_precision(config, chosen, precision)
     need = predict(config, held, context=context, users=users, device=chosen)
     free = _free(chosen, offloading)
     verdict = "It fits."

@@ -93,11 +93,14 @@ def _warning(quality: Quality | None) -> str:
     return f"{quality} on this model: its answers may be worse. Choose int8 or bf16."
 
 
-def choose_precision(config: LlamaConfig, device: torch.device) -> Precision:
-    """What `auto` means: on a CPU what is stored, int8 for large models, float32 for small ones.
+def choose_precision(config: LlamaConfig, device: torch.device, wanted: str = "auto") -> Precision:
+    """The precision that is `wanted`, or what `auto` means here.
 
-    On CUDA it is bfloat16, on MPS float16.
+    On a CPU that is what is stored, int8 for large models, float32 for small ones; on CUDA
+    bfloat16, on MPS float16.
     """
+    if wanted != "auto":
+        return cast(Precision, wanted)
     if device.type != "cpu":
         return "bf16" if device.type == "cuda" else "fp16"
     if config.quantized:
@@ -109,9 +112,7 @@ def _ways(
     config: LlamaConfig, device: torch.device, precision: str
 ) -> Iterator[tuple[torch.device, Precision]]:
     """Where and in which precision to try, the wanted way first, each once."""
-    wanted = choose_precision(config, device)
-    if precision != "auto":
-        wanted = cast(Precision, precision)
+    wanted = choose_precision(config, device, precision)
     yield device, wanted
     if precision == "auto" and wanted == "int8" and not config.quantized:
         yield device, "bf16"

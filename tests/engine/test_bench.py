@@ -20,7 +20,7 @@ from tests.engine.checkpoints import BASE, make_checkpoint
 
 def test_a_checkpoint_is_measured(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "tiny")
-    result = run_bench(folder, device="cpu", threads=1, num_prompt=20, num_new=4)
+    result = run_bench(folder, Options(device="cpu", threads=1), num_prompt=20, num_new=4)
     assert result["model"] == "tiny"
     assert result["precision"] == "fp32" and result["threads"] == 1
     assert float(result["decode_tokens_per_second"]) > 0
