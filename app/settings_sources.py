@@ -80,5 +80,5 @@ def read_file(path: Path, definitions: Sequence[Definition]) -> Given:
 
 def _unknown(given: str, known: Iterable[str], where: str) -> SettingsInvalid:
     near = difflib.get_close_matches(given, list(known), n=1, cutoff=0.5)
-    hint = f" Did you mean {near[0]}?" if near else " `python -m app --help` lists them all."
+    hint = f" Did you mean {near[0]}?" if near else " `python3 launcher.py --help` lists them all."
     return SettingsInvalid(f"There is no setting {given} ({where}).{hint}")

@@ -96,13 +96,13 @@ def resume_reply(
     reply = tree.message(db, conversation, reply_id)
     resumable = (*_RESUMABLE, "cut") if although_cut else _RESUMABLE
     if reply.role != "assistant" or reply.status not in resumable or reply.parent_id is None:
-        raise Conflict("This reply cannot be continued. Regenerate it instead.")
+        raise Conflict("This answer cannot be continued. Ask for another one instead.")
     children = db.execute(
         "SELECT 1 FROM message WHERE conversation_id = ? AND parent_id = ?",
         (conversation.id, reply_id),
     ).fetchone()
     if children:
-        raise Conflict("The conversation went on after this reply. Regenerate it instead.")
+        raise Conflict("The conversation went on after this answer. Ask for another one instead.")
     at = now()
     db.execute(
         "UPDATE verdict SET stage = 'partial' WHERE message_id = ? AND stage = 'final'", (reply_id,)
