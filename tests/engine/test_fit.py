@@ -1,14 +1,18 @@
 """Memory said beforehand: the arithmetic, and one model of each kind really loaded."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from benchmarks.fit import CASES, SHAPES, Case, compare, measure, write_checkpoint
 from engine.checkpoint import open_checkpoint
 from engine.fit import predict, weight_bytes
+from engine.inspect import describe_checkpoint
+from engine.options import Options
 from engine.shapes import shape
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
@@ -26,6 +30,21 @@ def test_the_weights_are_what_a_loaded_model_holds(precision: str, tmp_path: Pat
     vectors = 4 * 128 * (2 * checkpoint.config.num_hidden_layers + 1)
     said = weight_bytes(checkpoint.config, precision)  # type: ignore[arg-type]
     assert abs(said - vectors - model.weight_bytes) <= 0.01 * model.weight_bytes
+
+
+def test_pickled_weights_count_as_the_same_ones_in_safetensors(tmp_path: Path) -> None:
+    safe = make_checkpoint(tmp_path / "safe", torch_dtype="bfloat16")
+    tensors = load_file(safe / "model.safetensors")
+    pickled = tmp_path / "pickled"
+    shutil.copytree(safe, pickled, ignore=shutil.ignore_patterns("*.safetensors"))
+    torch.save(tensors, pickled / "pytorch_model.bin")
+    first, second = open_checkpoint(safe), open_checkpoint(pickled, allow_pickle=True)
+    assert second.weight_bytes == sum(tensor.nbytes for tensor in tensors.values())
+    assert second.weight_bytes == first.weight_bytes
+    assert predict(second.config, "bf16", context=64) == predict(first.config, "bf16", context=64)
+    options = Options(device="cpu", allow_pickle=True)
+    stored = [describe_checkpoint(path, options).splitlines()[-1] for path in (safe, pickled)]
+    assert stored[0] == stored[1] != ""
 
 
 def test_more_users_and_context_take_what_their_tokens_take() -> None:
