@@ -6,39 +6,28 @@ import json
 import os
 import socket
 import stat
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
 from app import instance
+from tests.local_http import Handler, serving
 
 
-class Stranger(BaseHTTPRequestHandler):
+class Stranger(Handler):
     """Another program: answers 200 with its own words to everything."""
 
     def do_GET(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'["not ours"]')
+        self.answer(200, b'["not ours"]')
 
     do_POST = do_GET
-
-    def log_message(self, *args: object) -> None:
-        """Stay quiet."""
 
 
 @pytest.fixture
 def stranger() -> Iterator[int]:
-    server = HTTPServer(("127.0.0.1", 0), Stranger)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Stranger) as port:
+        yield port
 
 
 def test_what_is_written_is_read_and_private(tmp_path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.strings import Strings
 from tests.browser.guarded import Guarded
+from tests.local_http import Handler, serving
 
 pytestmark = pytest.mark.browser
 STRINGS = Strings.load("en")
@@ -91,6 +90,13 @@ window.attack = async () => {
 """
 
 
+class Evil(Handler):
+    page: bytes
+
+    def do_GET(self) -> None:
+        self.answer(200, self.page, {"content-type": "text/html"})
+
+
 @pytest.fixture
 def evil(guarded: Guarded) -> Iterator[int]:
     """Another program's page on this machine; returns its port."""
@@ -98,21 +104,8 @@ def evil(guarded: Guarded) -> Iterator[int]:
     link = f'<a id="link" href="{guarded.url}/">a link</a>'
     body = f'<!doctype html><body>{link}<iframe name="sink"></iframe><script>{script}</script>'
 
-    class Evil(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("content-type", "text/html")
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, *args: object) -> None:
-            """Stay quiet."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Evil)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server.server_port
-    server.shutdown()
-    server.server_close()
+    with serving(Evil, page=body.encode()) as port:
+        yield port
 
 
 # "127.0.0.1" is the same site as ours (cookies go along, SameSite or not), "localhost" another.

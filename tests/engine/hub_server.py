@@ -7,9 +7,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+
+from tests.local_http import Handler, serving
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -42,101 +43,81 @@ class HubState:
         return [(path.split("/")[-1], span) for _, path, span in self.requests if "/store/" in path]
 
 
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away in the middle is part of the tests."""
+class _Hub(Handler):
+    state: HubState
+    store = ""  # another origin, where large files lie, as a CDN is
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        self.state.requests.append((self.command, path, self.headers.get("Range") or ""))
+        if path.startswith(f"/api/models/{self.state.repo}"):
+            self.answer(200, json.dumps(listing(self.state)).encode())
+        elif path.startswith("/api/") or f"/{self.state.repo}/resolve/" not in path + "/resolve/":
+            self.answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        elif "/store/" in path:
+            self._file(path.split("/")[-1])
+        elif not self._allowed():
+            code = "GatedRepo" if self.state.gated else "RepoNotFound"
+            self.answer(403 if self.state.gated else 401, b"no", {"X-Error-Code": code})
+        else:
+            name = path.split("/")[-1]
+            location = f"{self.store}/store/{path[1:]}?{name}"
+            right = hashlib.sha256(self.state.content(name)).hexdigest()
+            named = self.state.etags.get(name) or right
+            headers = {"Location": location, "X-Repo-Commit": COMMIT}
+            self.answer(302, b"", {**headers, "X-Linked-ETag": f'"{named}"'})
+
+    def _allowed(self) -> bool:
+        token = self.state.token
+        return not token or self.headers.get("Authorization") == f"Bearer {token}"
+
+    def _file(self, name: str) -> None:
+        self.state.tokens_at_store.append(self.headers.get("Authorization") or "")
+        if self.state.statuses and (status := self.state.statuses.pop(0)) != 200:
+            self.answer(status, b"busy")
+            return
+        content = self.state.wrong.get(name, self.state.content(name))
+        start = 0
+        span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if span and self.state.knows_ranges:
+            start = int(span[1])
+            if start >= len(content):
+                self.answer(416, b"")
+                return
+        rest = content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(rest)))
+        if start:
+            size = len(content)
+            self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
+        self.end_headers()
+        if self.state.cuts:
+            self.wfile.write(rest[: self.state.cuts.pop(0)])
+            self.close_connection = True
+            return
+        half = len(rest) // 2
+        self.wfile.write(rest[:half])
+        if self.state.hold is not None and name in self.state.large:
+            self.wfile.flush()
+            self.state.hold.wait(20)
+        self.wfile.write(rest[half:])
 
 
 @contextmanager
 def serve(state: HubState) -> Iterator[str]:
-    """Serve `state` on a free loopback port; gives the endpoint."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def do_GET(self) -> None:
-            path = self.path.split("?")[0]
-            state.requests.append((self.command, path, self.headers.get("Range") or ""))
-            if path.startswith(f"/api/models/{state.repo}"):
-                self._answer(200, json.dumps(listing(state)).encode())
-            elif path.startswith("/api/") or f"/{state.repo}/resolve/" not in path + "/resolve/":
-                self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
-            elif "/store/" in path:
-                self._file(path.split("/")[-1])
-            elif not self._allowed():
-                code = "GatedRepo" if state.gated else "RepoNotFound"
-                self._answer(403 if state.gated else 401, b"no", {"X-Error-Code": code})
-            else:
-                name = path.split("/")[-1]
-                location = f"{other_origin}/store/{path[1:]}?{name}"
-                named = state.etags.get(name) or hashlib.sha256(state.content(name)).hexdigest()
-                headers = {"Location": location, "X-Repo-Commit": COMMIT}
-                self._answer(302, b"", {**headers, "X-Linked-ETag": f'"{named}"'})
-
-        def _allowed(self) -> bool:
-            return not state.token or self.headers.get("Authorization") == f"Bearer {state.token}"
-
-        def _file(self, name: str) -> None:
-            state.tokens_at_store.append(self.headers.get("Authorization") or "")
-            if state.statuses and (status := state.statuses.pop(0)) != 200:
-                self._answer(status, b"busy")
-                return
-            content = state.wrong.get(name, state.content(name))
-            start = 0
-            span = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-            if span and state.knows_ranges:
-                start = int(span[1])
-                if start >= len(content):
-                    self._answer(416, b"")
-                    return
-            rest = content[start:]
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(rest)))
-            if start:
-                size = len(content)
-                self.send_header("Content-Range", f"bytes {start}-{size - 1}/{size}")
-            self.end_headers()
-            if state.cuts:
-                self.wfile.write(rest[: state.cuts.pop(0)])
-                self.close_connection = True
-                return
-            half = len(rest) // 2
-            self.wfile.write(rest[:half])
-            if state.hold is not None and name in state.large:
-                self.wfile.flush()
-                state.hold.wait(20)
-            self.wfile.write(rest[half:])
-
-        def _answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for header, value in (headers or {}).items():
-                self.send_header(header, value)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-    server = _Server(("127.0.0.1", 0), Handler)
-    store = _Server(("127.0.0.1", 0), Handler)  # another origin, as a CDN is
-    other_origin = f"http://127.0.0.1:{store.server_port}"
-    threads = [threading.Thread(target=s.serve_forever, args=(0.02,)) for s in (server, store)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        if state.hold is not None:
-            state.hold.set()
-        for each in (server, store):
-            each.shutdown()
-            each.server_close()
-        for thread in threads:
-            thread.join()
+    """Serve `state` on free loopback ports; gives the endpoint."""
+    with (
+        serving(_Hub, state=state) as store,
+        serving(_Hub, state=state, store=f"http://127.0.0.1:{store}") as port,
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            if state.hold is not None:
+                state.hold.set()
 
 
 def listing(state: HubState) -> dict[str, object]:

@@ -2,11 +2,12 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.local_http import Handler, serving
 
 
 @dataclass
@@ -43,130 +44,109 @@ _STANDARD = {
 }
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
+class _Server(Handler):
+    state: ServerState
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """A client that goes away in the middle is part of the tests."""
+    def do_GET(self) -> None:
+        if self._welcome():
+            self._json(200, {"object": "list", "data": self.state.models})
+
+    def do_POST(self) -> None:
+        size = int(self.headers["Content-Length"])
+        request = json.loads(self.rfile.read(size))
+        self.state.requests.append(request)
+        if not self._welcome():
+            return
+        wanted = self.state.prompt_tokens + request.get("max_tokens", 0)
+        if self.state.standard_only and (others := request.keys() - _STANDARD):
+            self._json(422, {"detail": f"Unexpected fields in the request: {others}"})
+        elif self.state.limit and wanted > self.state.limit:
+            self._json(400, {"error": {"message": self._too_long(request, wanted)}})
+        else:
+            self._stream(request, chat=self.path.endswith("/chat/completions"))
+
+    def _welcome(self) -> bool:
+        self.state.paths.append(self.path)
+        self.state.keys.append(self.headers.get("Authorization") or "")
+        if self.state.statuses and (status := self.state.statuses.pop(0)) != 200:
+            self._json(status, {"error": {"message": self.state.message}})
+            return False
+        if self.state.key and self.headers.get("Authorization") != f"Bearer {self.state.key}":
+            self._json(401, {"error": {"message": "Invalid key"}})
+            return False
+        return True
+
+    def _too_long(self, request: dict[str, Any], wanted: int) -> str:
+        return (
+            f"This model's maximum context length is {self.state.limit} tokens. However, you "
+            f"requested {wanted} tokens ({self.state.prompt_tokens} in the messages, "
+            f"{request['max_tokens']} in the completion). Please reduce the length."
+        )
+
+    def _stream(self, request: dict[str, Any], *, chat: bool) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        prefix = []
+        if chat and self.state.echo and request["messages"][-1]["role"] == "assistant":
+            prefix = [request["messages"][-1]["content"]]
+        try:
+            for thought in self.state.reasoning:
+                self._event(_choice({"reasoning_content": thought}, chat=chat))
+            if self._say([*prefix, *self.state.words], chat=chat):
+                self._end(chat=chat)
+        except OSError:
+            self.state.left.set()
+            self.close_connection = True
+
+    def _say(self, words: Sequence[str], *, chat: bool) -> bool:
+        """Send `words` → whether none of the faults that were asked for came between."""
+        for number, word in enumerate(words):
+            if self.state.hold is not None:
+                while not self.state.hold.wait(0.02):
+                    self.wfile.write(b"8\r\n: wait\n\n\r\n")  # a comment: finds who left
+            if number == self.state.cut_after:
+                self.close_connection = True
+                self.connection.close()
+                return False
+            if number == self.state.error_after:
+                self._event({"error": {"message": "CUDA error"}})
+                return False
+            self._event(_choice({"content": word}, chat=chat))
+        return True
+
+    def _end(self, *, chat: bool) -> None:
+        self._event(_choice({}, chat=chat, finish_reason=self.state.finish_reason))
+        if self.state.usage:
+            num_prompt, num_new = self.state.prompt_tokens, len(self.state.words)
+            usage = {
+                "prompt_tokens": num_prompt,
+                "completion_tokens": num_new,
+                "total_tokens": num_prompt + num_new,
+                "prompt_tokens_details": {"cached_tokens": self.state.cached_tokens},
+            }
+            last = _choice({}, chat=True)
+            self._event({**last, "choices": [], "usage": usage})
+        self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def _event(self, event: dict[str, Any]) -> None:
+        self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
+
+    def _chunk(self, content: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
+        self.wfile.flush()
+
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self.answer(status, json.dumps(body).encode(), {"Content-Type": "application/json"})
 
 
 @contextmanager
 def serve(state: ServerState) -> Iterator[str]:
     """Serve `state` on a free loopback port; gives the address, `/v1` included."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            if self._welcome():
-                self._answer(200, {"object": "list", "data": state.models})
-
-        def do_POST(self) -> None:
-            size = int(self.headers["Content-Length"])
-            request = json.loads(self.rfile.read(size))
-            state.requests.append(request)
-            if not self._welcome():
-                return
-            if state.standard_only and (others := request.keys() - _STANDARD):
-                self._answer(422, {"detail": f"Unexpected fields in the request: {others}"})
-            elif state.limit and state.prompt_tokens + request["max_tokens"] > state.limit:
-                self._answer(400, {"error": {"message": self._too_long(request)}})
-            else:
-                self._stream(request, chat=self.path.endswith("/chat/completions"))
-
-        def _welcome(self) -> bool:
-            state.paths.append(self.path)
-            state.keys.append(self.headers.get("Authorization") or "")
-            if state.statuses and (status := state.statuses.pop(0)) != 200:
-                self._answer(status, {"error": {"message": state.message}})
-                return False
-            if state.key and self.headers.get("Authorization") != f"Bearer {state.key}":
-                self._answer(401, {"error": {"message": "Invalid key"}})
-                return False
-            return True
-
-        def _too_long(self, request: dict[str, Any]) -> str:
-            wanted = state.prompt_tokens + request["max_tokens"]
-            return (
-                f"This model's maximum context length is {state.limit} tokens. However, you "
-                f"requested {wanted} tokens ({state.prompt_tokens} in the messages, "
-                f"{request['max_tokens']} in the completion). Please reduce the length."
-            )
-
-        def _stream(self, request: dict[str, Any], *, chat: bool) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/event-stream")
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            prefix = []
-            if chat and state.echo and request["messages"][-1]["role"] == "assistant":
-                prefix = [request["messages"][-1]["content"]]
-            try:
-                for thought in state.reasoning:
-                    self._event(_choice({"reasoning_content": thought}, chat=chat))
-                for number, word in enumerate([*prefix, *state.words]):
-                    if state.hold is not None:
-                        while not state.hold.wait(0.02):
-                            self.wfile.write(b"8\r\n: wait\n\n\r\n")  # a comment: finds who left
-                    if number == state.cut_after:
-                        self.close_connection = True
-                        self.connection.close()
-                        return
-                    if number == state.error_after:
-                        self._event({"error": {"message": "CUDA error"}})
-                        return
-                    self._event(_choice({"content": word}, chat=chat))
-                self._event(_choice({}, chat=chat, finish_reason=state.finish_reason))
-                if state.usage:
-                    details = {"cached_tokens": state.cached_tokens}
-                    self._event(
-                        {
-                            "id": "1",
-                            "object": "chat.completion.chunk",
-                            "created": 1,
-                            "model": "tiny",
-                            "choices": [],
-                            "usage": {
-                                "prompt_tokens": state.prompt_tokens,
-                                "completion_tokens": len(state.words),
-                                "total_tokens": state.prompt_tokens + len(state.words),
-                                "prompt_tokens_details": details,
-                            },
-                        }
-                    )
-                self._chunk(b"data: [DONE]\n\n")
-                self._chunk(b"")
-            except OSError:
-                state.left.set()
-                self.close_connection = True
-
-        def _event(self, event: dict[str, Any]) -> None:
-            self._chunk(b"data: " + json.dumps(event).encode() + b"\n\n")
-
-        def _chunk(self, content: bytes) -> None:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(content), content))
-            self.wfile.flush()
-
-        def _answer(self, status: int, body: dict[str, Any]) -> None:
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-    server = _Server(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(_Server, state=state) as port:
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 def _choice(

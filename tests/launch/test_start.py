@@ -4,10 +4,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,35 +14,31 @@ from app.settings import Settings
 from launch import start as starting
 from launch.place import Problem, prepare_data_folder
 from launch.start import LAUNCH_PATH, RUN_FILE, Running, find_running, refuse_running
+from tests.local_http import Handler, serving
 
 SECRET = "the-secret-of-this-run"
 
+Told = dict[str, Any]
 
-class _Corral(BaseHTTPRequestHandler):
+
+class _Corral(Handler):
     """Answers as the server does: a one-time address for the secret, else a refusal."""
+
+    running: Told
 
     def do_POST(self) -> None:
         known = self.headers["Authorization"] == f"Bearer {SECRET}" and self.path == LAUNCH_PATH
-        answer = {"url": getattr(self.server, "url", "")} if known else {"detail": "no"}
-        body = json.dumps(answer).encode()
-        self.send_response(200 if known else 403)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *args: object) -> None:
-        """Keep the terminal quiet."""
+        answer = {"url": self.running["url"]} if known else {"detail": "no"}
+        self.answer(200 if known else 403, json.dumps(answer).encode())
 
 
 @pytest.fixture
-def corral() -> Iterator[HTTPServer]:
-    with HTTPServer(("127.0.0.1", 0), _Corral) as server:
-        server.url = f"http://127.0.0.1:{server.server_port}/corral/enter#once"  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+def corral() -> Iterator[Told]:
+    """Its port and the url that it tells."""
+    running: Told = {}
+    with serving(_Corral, running=running) as port:
+        running.update(port=port, url=f"http://127.0.0.1:{port}/corral/enter#once")
+        yield running
 
 
 def write_run_file(data: Path, **values: object) -> None:
@@ -53,24 +48,24 @@ def write_run_file(data: Path, **values: object) -> None:
 
 
 def test_the_running_one_is_found_and_opened(
-    corral: HTTPServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    corral: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_run_file(tmp_path, port=corral.server_port)
+    write_run_file(tmp_path, port=corral["port"])
     opened: list[str] = []
     monkeypatch.setattr(starting.webbrowser, "open", lambda url: bool(opened.append(url)) or True)
     monkeypatch.setattr(starting, "has_screen", lambda: True)
     assert starting.start(Settings.load(["--data", str(tmp_path)], {}), []) == 0
-    assert opened == [f"http://127.0.0.1:{corral.server_port}/corral/enter#once"]
+    assert opened == [f"http://127.0.0.1:{corral['port']}/corral/enter#once"]
     assert not (tmp_path / "log").exists()  # nothing was installed or started
 
 
 def test_without_a_browser_the_address_is_printed(
-    corral: HTTPServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    corral: Told, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_run_file(tmp_path, port=corral.server_port)
+    write_run_file(tmp_path, port=corral["port"])
     settings = Settings.load(["--data", str(tmp_path), "--no-browser"], {})
     assert starting.start(settings, []) == 0
-    assert f"127.0.0.1:{corral.server_port}/corral/enter#once" in capsys.readouterr().out
+    assert f"127.0.0.1:{corral['port']}/corral/enter#once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -82,10 +77,10 @@ def test_a_run_file_that_makes_no_sense_is_as_none(content: str, tmp_path: Path)
     assert find_running(tmp_path) is None
 
 
-def test_a_crashed_one_left_its_file(tmp_path: Path, corral: HTTPServer) -> None:
+def test_a_crashed_one_left_its_file(tmp_path: Path, corral: Told) -> None:
     write_run_file(tmp_path, port=1)  # nobody listens there
     assert find_running(tmp_path) is None
-    write_run_file(tmp_path, port=corral.server_port, secret="of an earlier run")
+    write_run_file(tmp_path, port=corral["port"], secret="of an earlier run")
     assert find_running(tmp_path) is None
 
 
@@ -93,15 +88,15 @@ def test_a_crashed_one_left_its_file(tmp_path: Path, corral: HTTPServer) -> None
     "url", ["https://elsewhere.example/", "file:///etc/passwd", "http://127.0.0.1:1/", 7, None]
 )
 def test_whatever_listens_there_cannot_open_another_address(
-    url: object, tmp_path: Path, corral: HTTPServer
+    url: object, tmp_path: Path, corral: Told
 ) -> None:
-    corral.url = url  # type: ignore[attr-defined]
-    write_run_file(tmp_path, port=corral.server_port)
+    corral["url"] = url
+    write_run_file(tmp_path, port=corral["port"])
     assert find_running(tmp_path) is None
 
 
-def test_words_that_touch_the_data_refuse_while_it_runs(tmp_path: Path, corral: HTTPServer) -> None:
-    write_run_file(tmp_path, port=corral.server_port)
+def test_words_that_touch_the_data_refuse_while_it_runs(tmp_path: Path, corral: Told) -> None:
+    write_run_file(tmp_path, port=corral["port"])
     with pytest.raises(Problem, match="Ctrl-C in its window, then move"):
         refuse_running(tmp_path, "move it again")
 
