@@ -64,26 +64,7 @@ def take_turn(task: Task, means: Means, *, cancel: Event) -> Iterator[Step]:
         log.warning("turn %d ended by %s", reply.id, error_code, exc_info=error)
     finally:
         # Also when the caller closes this generator: the reply must not stay "streaming".
-        override = task.override
-        text = draft.kept + draft.shown
-        verdicts, events = judged_reply(
-            means.store,
-            reply.id,
-            text,
-            draft.checks,
-            task.judged_by,
-            override=override,
-            look=means.look,
-        )
-        means.store.finish_reply(
-            reply.id,
-            status=status,
-            generation=generation(task, draft, info, error_code),
-            verdicts=verdicts,
-            events=events,
-            withheld=draft.withheld,
-            error_code=error_code,
-        )
+        _record(task, means, draft, info, status, error_code)
     yield Step("ended", num_new=len(draft.ids), status=status, error_code=error_code)
 
 
@@ -145,6 +126,36 @@ def _write(
         if (close := getattr(chunks, "close", None)) is not None:
             close()  # frees the row at once when the gate ended the answer
     yield closing_step
+
+
+def _record(
+    task: Task,
+    means: Means,
+    draft: Draft,
+    info: EngineInfo | None,
+    status: Status,
+    error_code: str,
+) -> None:
+    """Store how the reply ended, what it cost, and every verdict on it, in one transaction."""
+    reply = task.turn.reply
+    verdicts, events = judged_reply(
+        means.store,
+        reply.id,
+        draft.kept + draft.shown,
+        draft.checks,
+        task.judged_by,
+        override=task.override,
+        look=means.look,
+    )
+    means.store.finish_reply(
+        reply.id,
+        status=status,
+        generation=generation(task, draft, info, error_code),
+        verdicts=verdicts,
+        events=events,
+        withheld=draft.withheld,
+        error_code=error_code,
+    )
 
 
 def _awaited(part: Part[T], cancel: Event) -> Generator[Step, None, T]:

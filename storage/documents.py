@@ -116,18 +116,10 @@ def _add_messages(
 def _add_message(
     db: Database, conversation: Conversation, message: Mapping[str, Any], parent_id: int | None
 ) -> int:
-    at = now()
-    reply = message["role"] == "assistant"
-    status = message.get("status")
-    status = status if status in _STATUSES else "interrupted" if reply else "done"
-    verdicts = list(_records(VerdictRecord, message.get("verdicts")))
-    judged = [verdict for verdict in verdicts if verdict.stage == "final"]
-    if reply and status == "done" and not judged:
-        verdicts.append(VerdictRecord("final", IMPORTED, "", "unchecked", 0.0, at=at))
-    elif reply and status == "done" and judged[-1].action == "block":
-        status = "cut"
+    status, verdicts = _judged(message)
+    awaits_verdict = message["role"] == "assistant" and status == "done"
     content = _text(message, "content")
-    created_at = _whole(message, "created_at") or at
+    created_at = _whole(message, "created_at") or now()
     cursor = db.execute(
         "INSERT INTO message (user_id, conversation_id, parent_id, role, status, content, "
         "error_code, created_at, updated_at, removed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -136,7 +128,7 @@ def _add_message(
             conversation.id,
             parent_id,
             message["role"],
-            "interrupted" if reply and status == "done" else status,  # until it has its verdict
+            "interrupted" if awaits_verdict else status,
             content,
             _text(message, "error_code"),
             created_at,
@@ -150,7 +142,7 @@ def _add_message(
         evidence.add_verdict(db, message_id, verdict)
     for generation in _records(Generation, message.get("generations")):
         evidence.add_generation(db, message_id, generation, counts=False)
-    if reply and status == "done":
+    if awaits_verdict:
         db.execute("UPDATE message SET status = 'done' WHERE id = ?", (message_id,))
     for feedback in _records(Feedback, [message.get("feedback")]):
         opinions.set_feedback(db, tree.by_id(db, message_id), feedback)
@@ -163,6 +155,22 @@ def _add_message(
         at=created_at,
     )
     return message_id
+
+
+def _judged(message: Mapping[str, Any]) -> tuple[str, list[VerdictRecord]]:
+    """A message's status and verdicts, made to agree: a whole reply has a final verdict."""
+    verdicts = list(_records(VerdictRecord, message.get("verdicts")))
+    status = message.get("status")
+    if message["role"] != "assistant":
+        return status if status in _STATUSES else "done", verdicts
+    if status not in _STATUSES:
+        return "interrupted", verdicts
+    judged = [verdict for verdict in verdicts if verdict.stage == "final"]
+    if status == "done" and not judged:
+        verdicts.append(VerdictRecord("final", IMPORTED, "", "unchecked", 0.0, at=now()))
+    elif status == "done" and judged[-1].action == "block":
+        status = "cut"
+    return status, verdicts
 
 
 def _add_comparisons(
