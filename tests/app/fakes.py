@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from threading import Event
 
 from app.api.answering import Asked, Piece, Remembered, answers
+from app.job import Job, JobView
 from app.jobs import Jobs
 from app.parts import Part
 from app.task import Means, Step, Task
@@ -29,6 +30,7 @@ from safety.gate import Mode
 from safety.policy import DEFAULT_POLICY, Policy
 from storage.records import Conversation, Turn
 from storage.store import Store
+from tests.waiting import until
 
 
 @dataclass
@@ -150,6 +152,12 @@ def api_pieces(
         mode=mode,
     )
     return [piece for _, piece in told]
+
+
+def ended(job: Job) -> JobView:
+    """The last view of a job, once there is one."""
+    until(lambda: job.view().phase == "ended")
+    return job.view()
 
 
 def loaded(name: str, value: object) -> Part:  # type: ignore[type-arg]  # engine or guard

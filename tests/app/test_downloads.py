@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -17,6 +16,7 @@ from app.downloads import DownloadBusy, Downloads, DownloadView, Unfinished
 from engine.catalog import installed
 from engine.errors import CheckpointMissing
 from tests.engine.hub_server import HubState, serve_to_children
+from tests.waiting import until
 
 TOKEN = "hf_privateprivateprivate"
 FILES = {
@@ -41,8 +41,7 @@ def downloads(tmp_path: Path) -> Iterator[Downloads]:
 
 
 def ended(downloads: Downloads) -> DownloadView:
-    while downloads.view().state == "running":
-        time.sleep(0.02)
+    until(lambda: downloads.view().state != "running")
     return downloads.view()
 
 
@@ -60,8 +59,7 @@ def test_a_download_is_followed_stopped_taken_up_by_a_new_start_and_used(
         downloads.discard("tiny/Model")
     assert downloads.unfinished() == []  # it runs
     part = tmp_path / "models" / ".partial" / "tiny--Model" / "model.safetensors.part"
-    while not (part.is_file() and part.stat().st_size >= 100_000):
-        time.sleep(0.02)
+    until(lambda: part.is_file() and part.stat().st_size >= 100_000)
     assert downloads.view().num_total_bytes == sum(map(len, FILES.values()))
     downloads.stop()
     view = ended(downloads)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from threading import Event
 
 import pytest
@@ -15,7 +14,8 @@ from app.parts import Part
 from app.requests import Again, Continue, JobRefused, Send
 from engine.base import Engine
 from storage.store import Store
-from tests.app.fakes import Bench, TellingEngine
+from tests.app.fakes import Bench, TellingEngine, ended
+from tests.waiting import until
 
 REPLY = "One two three four. " * 20
 
@@ -26,14 +26,6 @@ def held(store: Store) -> Iterator[Bench]:
     bench = Bench(store, TellingEngine([REPLY], hold=Event()))
     yield bench
     bench.jobs.close()
-
-
-def ended(job: Job) -> JobView:
-    deadline = time.monotonic() + 20
-    while (view := job.view()).phase != "ended":
-        assert time.monotonic() < deadline, f"still {view.phase}"
-        time.sleep(0.002)
-    return view
 
 
 def followed(job: Job) -> list[JobView]:
@@ -176,10 +168,7 @@ def test_a_turn_that_waits_for_the_engine_says_so(store: Store) -> None:
     part: Part[Engine] = Part("engine", lambda: TellingEngine([REPLY]))
     bench = Bench(store, engine_part=part)
     job = bench.jobs.start(1, send("Hi"))
-    deadline = time.monotonic() + 10
-    while job.view().waiting_for != "engine":
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+    until(lambda: job.view().waiting_for == "engine")
     part.start()
     assert ended(job).text == REPLY
 
@@ -193,7 +182,7 @@ def test_alternatives_are_written_together_and_stopped_together(held: Bench, sto
     engine.hold = Event()
     job = held.jobs.start(1, Again(first.key, first.prompt_id, count=3, beginning="So, "))
     jobs = (*job.beside, job)
-    wait_until(lambda: len(engine.prompts) == 4)  # all three are being written
+    until(lambda: len(engine.prompts) == 4)  # all three are being written
     held.engine.hold.set()
     assert [ended(one).text for one in jobs] == ["So, " + REPLY] * 3
     assert store.path(1, first.key)[-1].num_versions == 4
@@ -202,10 +191,3 @@ def test_alternatives_are_written_together_and_stopped_together(held: Bench, sto
     more = held.jobs.start(1, Again(first.key, first.prompt_id, count=2))
     held.jobs.stop(1, first.key)
     assert [ended(one).status for one in (*more.beside, more)] == ["stopped"] * 2
-
-
-def wait_until(there: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)

@@ -1,6 +1,5 @@
 """Keys and values on the disk go with their conversation, whatever runs; guests leave none."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -16,9 +15,10 @@ from engine.kept_files import KEPT_FOLDER, MEMORY_ONLY
 from engine.local import LocalEngine
 from engine.options import Options
 from storage.records import OWNER_ID
-from tests.app.fakes import TellingEngine
+from tests.app.fakes import TellingEngine, ended
 from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -81,8 +81,8 @@ def test_a_conversation_goes_on_after_a_restart_without_being_read_again(tmp_pat
 
     def answered(services: Services, request: Send) -> Job:
         job = services.jobs.start(OWNER_ID, request)
-        while job.view().phase != "ended" or services.jobs.running(OWNER_ID, job.key):
-            time.sleep(0.01)
+        ended(job)
+        until(lambda: not services.jobs.running(OWNER_ID, job.key))
         return job
 
     services = started()

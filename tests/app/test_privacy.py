@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -21,7 +20,7 @@ from engine.errors import DeviceOutOfMemory
 from safety.base import Verdict
 from storage.records import OWNER_ID
 from tests.app.asgi import ask, same_origin
-from tests.app.fakes import TellingEngine, WordGuard
+from tests.app.fakes import TellingEngine, WordGuard, ended
 from tests.app.house import make_services, sign_in
 
 CANARY = "zebra-canary-4711"
@@ -66,10 +65,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 
 def finish(services: Services, request: Send | Again) -> str:
-    job = services.jobs.start(OWNER_ID, request)
-    while job.view().phase != "ended":
-        time.sleep(0.005)
-    return job.view().status
+    return ended(services.jobs.start(OWNER_ID, request)).status
 
 
 def outside_the_database(folder: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from threading import Event
@@ -22,6 +21,7 @@ from storage.records import MessageRecord
 from storage.store import Store
 from tests.app.fakes import Bench, TellingEngine
 from tests.engine.answers import tiny_engine
+from tests.waiting import until
 
 SAMPLING = Sampling(temperature=0.9, seed=11, max_new_tokens=24)
 
@@ -107,11 +107,7 @@ def test_replays_run_one_at_a_time_and_tell_what_they_found(
     replays = Replays()
     assert replays.of(reply.id) is None
     assert replays.start(engine, before(bench, reply), reply, cancel=Event())
-    deadline = time.monotonic() + 60
-    while (found := replays.of(reply.id)) is None or found.state == "running":
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert found.state == "same"
+    assert ended(replays, reply.id) == "same"
 
     class Closed(TellingEngine):
         def stream(self, *args: object, **options: object):  # type: ignore[no-untyped-def,override]
@@ -120,12 +116,18 @@ def test_replays_run_one_at_a_time_and_tell_what_they_found(
         def info(self):  # type: ignore[no-untyped-def]
             return engine.info()
 
-    while not replays.start(Closed(), before(bench, reply), reply, cancel=Event()):
-        time.sleep(0.01)
-    while replays.of(reply.id).state == "running":  # type: ignore[union-attr]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert replays.of(reply.id).state == "failed"  # type: ignore[union-attr]
+    until(lambda: replays.start(Closed(), before(bench, reply), reply, cancel=Event()))
+    assert ended(replays, reply.id) == "failed"
+
+
+def ended(replays: Replays, reply_id: int) -> str:
+    """How the replay of a reply came out."""
+
+    def state() -> str:
+        found = replays.of(reply_id)
+        return "" if found is None or found.state == "running" else found.state
+
+    return until(state)
 
 
 def test_tokens_are_the_answer_and_a_branch_goes_on_from_another_one(

@@ -30,6 +30,7 @@ from storage.records import (
     StorageError,
 )
 from storage.store import Store
+from tests.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 STRINGS = Strings.load("en")
@@ -66,14 +67,16 @@ class Running:
             )
 
     def wait_until_open(self) -> instance.Instance:
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end:
-            found = instance.read(self.data)
-            if found is not None and found.pid == self.process.pid:
-                return found
+        def found() -> instance.Instance | None:
+            made = instance.read(self.data)
+            if made is not None and made.pid == self.process.pid:
+                return made
             assert self.process.poll() is None, self.out.read_text()
-            time.sleep(0.05)
-        raise AssertionError(self.out.read_text())
+            return None
+
+        opened = until(found, START_SECONDS)
+        assert opened is not None
+        return opened
 
     def end(self, number: int = signal.SIGINT) -> int:
         if self.process.poll() is None:
@@ -178,9 +181,7 @@ def test_a_model_that_is_not_there_is_told_at_the_terminal(
     named = Running(tmp_path / "named", guarded_environment, "--model", "nobody", program=unheard)
     try:
         named.wait_until_open()
-        end = time.monotonic() + START_SECONDS
-        while "called 'nobody'" not in named.out.read_text() and time.monotonic() < end:
-            time.sleep(0.05)
+        until(lambda: "called 'nobody'" in named.out.read_text(), START_SECONDS)
         assert STRINGS.say("errors.CheckpointMissing.action") in named.out.read_text()
         assert named.process.poll() is None  # another can be chosen on the page
         assert named.end(signal.SIGINT) == 0

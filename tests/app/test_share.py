@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -47,6 +48,7 @@ from tests.app.api.running import served
 from tests.app.asgi import ask, same_origin
 from tests.app.house import make_services, no_page, sign_in
 from tests.app.paper_tunnel import HOST, PaperTunnel, share_of
+from tests.waiting import until
 
 PASSWORD = "four words in a row"
 posix = pytest.mark.skipif(os.name != "posix", reason="the double is a script with a #! line")
@@ -112,9 +114,7 @@ def test_a_link_ends_by_itself(site: Site) -> None:
     tunnel = PaperTunnel()
     share = share_of(site, tunnel)
     share.start(hours=0.05 / 3_600)
-    deadline = time.monotonic() + 20
-    while tunnel.up and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(lambda: not tunnel.up)
     assert share.view() is None and site.app.hosts.opened == {}
 
 
@@ -410,14 +410,15 @@ def test_with_a_certificate_it_is_encrypted(site: Site, services: Services, tmp_
 
 
 def wait_for(url: str, **options: object) -> httpx.Response:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return httpx.get(url, **options)  # type: ignore[arg-type]
-        except httpx.TransportError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
+    found: list[httpx.Response] = []
+
+    def answers() -> bool:
+        with suppress(httpx.TransportError):
+            found.append(httpx.get(url, **options))  # type: ignore[arg-type]
+        return bool(found)
+
+    until(answers)
+    return found[0]
 
 
 def test_a_network_that_cannot_be_opened_is_told(services: Services, site: Site) -> None:

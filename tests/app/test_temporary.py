@@ -1,6 +1,5 @@
 """A temporary conversation with a real model and its caches: no file ever hears of it."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from engine.kept_files import KEPT_FOLDER
 from engine.local import LocalEngine
 from engine.options import Options
 from storage.records import OWNER_ID, NotFound
+from tests.app.fakes import ended
 from tests.app.house import make_services
 from tests.engine.checkpoints import make_checkpoint
 from tests.storage.make import CANARY, holds
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -36,8 +37,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
 
 
 def answered(services: Services, job: Job) -> Job:
-    while job.view().phase != "ended" or services.jobs.running(OWNER_ID, job.key):
-        time.sleep(0.01)
+    ended(job)
+    until(lambda: not services.jobs.running(OWNER_ID, job.key))
     return job
 
 

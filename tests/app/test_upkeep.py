@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from threading import Event
 
@@ -12,20 +11,18 @@ import pytest
 from app.upkeep import start_upkeep
 from storage.records import DiskFull
 from storage.store import Store
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from tests.waiting import until
 
 
 def test_a_backup_is_made_at_once_and_not_twice_a_day(tmp_path: Path) -> None:
     store, closing = Store.open(tmp_path), Event()
-    thread = start_upkeep(store, purge_trash=store.purge_trash, closing=closing, every_seconds=0.01)
+    rounds = count()
+    thread = start_upkeep(
+        store, purge_trash=lambda: next(rounds), closing=closing, every_seconds=0.01
+    )
     until(lambda: len(list((tmp_path / "backups").glob("*.db"))) == 1)
-    time.sleep(0.1)
+    begun = next(rounds)
+    until(lambda: next(rounds) > begun + 10)
     closing.set()
     thread.join(10)
     assert not thread.is_alive()

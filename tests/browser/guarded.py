@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from app.services import Services
 from app.site import Site, build
 from app.wire import http_config
 from tests.app.house import make_services
+from tests.waiting import until
 
 
 class Recorder:
@@ -68,8 +68,7 @@ def serving(data: Path) -> Iterator[Guarded]:
     servers: list[uvicorn.Server] = []
     thread = threading.Thread(target=lambda: asyncio.run(serve()), daemon=True)
     thread.start()
-    while not (servers and servers[0].started):
-        time.sleep(0.05)
+    until(lambda: servers and servers[0].started)
     try:
         yield Guarded(made[0][0], services, f"http://127.0.0.1:{port}", made[0][1])
     finally:

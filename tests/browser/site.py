@@ -24,6 +24,7 @@ from app.static_files import StaticFiles
 from engine.base import Chunk, EngineInfo, Prompt, Sampling
 from storage.records import OWNER_ID, Shelf
 from tests.app.fakes import TellingEngine, WordGuard
+from tests.waiting import until
 
 
 @dataclass
@@ -110,8 +111,7 @@ class Site:
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
+        until(lambda: self._server.started)
 
     def fresh(self) -> None:
         """Make it as it was at the start: no conversation, no choice, engine and guard anew."""

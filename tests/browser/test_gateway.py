@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from app.strings import Strings
 from tests.browser.guarded import Guarded
 from tests.local_http import Handler, serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.browser
 STRINGS = Strings.load("en")
@@ -120,7 +121,8 @@ def test_pages_of_other_addresses_get_nothing(
     page.wait_for_timeout(500)  # what the page of Corral still had under way
     guarded.recorder.answers.clear()
     page.evaluate("attack()")
-    page.wait_for_timeout(1500)
+    until(lambda: len(guarded.recorder.answers) >= 40)
+    page.wait_for_timeout(300)  # for those that would come beyond
     answers = list(guarded.recorder.answers)
     assert len(answers) >= 40
     assert {a for a in answers if a[0] < 400} == set()

@@ -24,6 +24,7 @@ from storage.records import OWNER_ID
 from storage.store import Store
 from tests.browser.conftest import ask, settle
 from tests.engine.checkpoints import BASE, make_checkpoint, save_weights, weights_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 START_SECONDS = 240  # on a machine that compiles bytecode and tests other things beside it
@@ -53,11 +54,12 @@ class Corral:
                 stdout=said,
                 stderr=said,
             )
-        end = time.monotonic() + START_SECONDS
-        while self.entrance() is None:
+
+        def answers() -> bool:
             assert self.process.poll() is None, (self.data / "said.txt").read_text()
-            assert time.monotonic() < end, "the server did not answer"
-            time.sleep(0.1)
+            return self.entrance() is not None
+
+        until(answers, START_SECONDS)
 
     def entrance(self) -> str | None:
         """A fresh one-time address."""

@@ -1,7 +1,6 @@
 """A scheduler over a tiny model whose passes are counted and may be disturbed."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
@@ -107,9 +106,14 @@ class Bench:
 
     def hold(self) -> Event:
         """Stop the compute thread until the event is set, so that rows pile up before it."""
-        go = Event()
-        threading.Thread(target=self.scheduler.aside, args=(go.wait,), daemon=True).start()
-        time.sleep(0.05)
+        held, go = Event(), Event()
+
+        def wait() -> None:
+            held.set()
+            go.wait()
+
+        threading.Thread(target=self.scheduler.aside, args=(wait,), daemon=True).start()
+        held.wait()
         return go
 
 

@@ -7,6 +7,7 @@ import pytest
 from storage.records import OWNER_ID, Conflict, NotFound, StoreClosed
 from storage.store import Store
 from tests.storage import make
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -69,10 +70,7 @@ def test_streamed_text_shows_once_committed_and_is_joined_at_the_end(
 def test_streamed_text_is_committed_without_any_other_call(store: Store, key: str) -> None:
     turn = make.turn(store, key, "Hello", None)
     store.append(turn.reply.id, "soon")
-    for _ in range(10_000):
-        if store.path(OWNER_ID, key)[-1].content == "soon":
-            return
-    pytest.fail("the text was not committed by the writer's own clock")
+    until(lambda: store.path(OWNER_ID, key)[-1].content == "soon")
 
 
 def test_evidence_comes_back_as_it_was_given(store: Store, key: str) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.job import Job
 from app.page.compare import DEGREES
 from app.page.meter import Meter
 from app.page.templates import Templates
@@ -18,9 +16,11 @@ from app.requests import Send
 from app.services import Services
 from app.strings import Strings
 from storage.records import NotFound
+from tests.app.fakes import ended
 from tests.app.house import make_services
 from tests.app.panel_events import fire, make_panels
 from tests.storage.make import add_user
+from tests.waiting import until
 
 GUEST = 2
 
@@ -38,13 +38,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
 def answered(services: Services) -> tuple[str, int]:
     """The owner's conversation with one answer: its key and the answer's id."""
     job = services.jobs.start(1, Send(None, None, "hello", "a" * 8))
-    _ended(job)
+    ended(job)
     return job.key, job.reply_id
-
-
-def _ended(job: Job) -> None:
-    while job.view().phase != "ended":
-        time.sleep(0.005)
 
 
 def desk(services: Services, user_id: int, mode: str, **data: Any) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def test_only_the_owner_changes_the_model_by_comparing(
     monkeypatch.setattr(services.running, "use", used.append)
     for user_id in (GUEST, 1):
         job = services.jobs.start(user_id, Send(None, None, "hello", f"{user_id}" * 8))
-        _ended(job)
+        ended(job)
         desk(
             services,
             user_id,
@@ -148,8 +143,7 @@ def test_a_rating_is_one_of_eight_steps(services: Services, answered: tuple[str,
     store = services.store
     value = desk(services, 1, "compare.answer", key=key, id=first)
     second = value["poll"]["parent"]
-    while services.jobs.running(1, key):
-        time.sleep(0.005)
+    until(lambda: not services.jobs.running(1, key))
     made = store.compare(1, key, first_id=first, second_id=second, blind=False)
     for step in ("0", "5", "-9", "x", ""):
         value = desk(services, 1, "compare.rate", key=key, id=made.id, fields={"safety": step})
