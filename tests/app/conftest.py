@@ -12,6 +12,7 @@ from app.page.panels import Panels
 from app.services import Services
 from app.site import Site, build
 from storage.store import Store
+from tests.app.gateway_house import House
 from tests.app.house import make_services, no_page
 from tests.app.panel_events import make_panels
 
@@ -47,3 +48,9 @@ def site(services: Services) -> Iterator[Site]:
 @pytest.fixture
 def panels(services: Services) -> Panels:
     return make_panels(services)
+
+
+@pytest.fixture
+def house() -> House:
+    """The gateway alone, before an app that says whatever reached it."""
+    return House()

@@ -19,11 +19,6 @@ from tests.app.gateway_house import GUEST, JOIN, OWNER, House
 LINK = "abcdef.gradio.live"
 
 
-@pytest.fixture
-def house() -> House:
-    return House()
-
-
 def test_strangers_over_a_link_use_up_nothing_of_this_machine(house: House) -> None:
     house.app.hosts.opened[LINK] = "share"
     house.app.rates = Rates(per_second=0.0, burst=3, pause_seconds=0)

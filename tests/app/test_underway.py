@@ -65,11 +65,6 @@ async def two_streams(app: Any, endless: Endless) -> AsyncIterator[asyncio.Task[
     await asyncio.wait([guests])
 
 
-@pytest.fixture
-def house() -> House:
-    return House()
-
-
 def test_signing_out_ends_that_browsers_streams(house: House) -> None:
     house.app._app = endless = Endless()
 
