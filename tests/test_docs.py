@@ -24,6 +24,14 @@ SOURCE = {".py", ".sql", ".js", ".css", ".html", ".sh", ".command", ".bat"}
 TEXT = SOURCE | {".md", ".toml", ".txt", ".json"}
 
 
+# Options of the programs that the documents run beside ours: servers, harnesses, PyTorch's pip.
+OF_OTHERS = {
+    *("--tensor-parallel-size", "--pipeline-parallel-size", "--distributed-executor-backend"),
+    *("--max-model-len", "--api-key", "--tp", "--model-path", "--head", "--address"),
+    *("--node-ip-address", "--tasks", "--include"),
+}
+
+
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
@@ -86,17 +94,39 @@ def test_every_path_that_a_document_names_exists(name: str) -> None:
     paths = {path for path in (*linked, *quoted) if not of_the_data_folder.match(path)}
     assert paths, "the pattern lost its object"
     missing = {path for path in paths if not (ROOT / path).exists()}
-    assert (
-        missing
-        - {"settings.toml", "owner/name", "tests/engine/test_kv_cache.py", ".venv/bin/python"}
-        == set()
-    )
+    assert missing - {"settings.toml", "owner/name", ".venv/bin/python"} == set()
 
 
 def test_every_word_of_the_launcher_is_in_the_readme() -> None:
     readme = text_of("README.md")
     for word in ("test", "check", "update", "move FOLDER", "remove", "download NAME", "share"):
         assert f"`python3 launcher.py {word}`" in readme
+
+
+def documents() -> str:
+    """All that is written for people, in one text."""
+    return "\n".join(text_of(str(path)) for path in tracked() if path.suffix == ".md")
+
+
+def test_every_option_that_a_document_names_is_one_of_ours() -> None:
+    ours = {f"--{name.replace('_', '-')}" for name in names()} | {"--no-browser"}
+    for path in tracked():
+        if path.suffix == ".py" and path.parts[0] != "tests":
+            ours |= set(re.findall(r'"(--[a-z][a-z-]*)"', text_of(str(path))))
+    assert "--model" in ours and "--token-file" in ours, "the pattern lost its object"
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", documents())) - ours <= OF_OTHERS
+
+
+def test_every_module_that_a_document_runs_is_there() -> None:
+    run = set(re.findall(r"python -m ([a-z_.]+)", documents())) - {"pytest", "sglang.launch_server"}
+    missing = {
+        name
+        for name in run
+        if not any(
+            (ROOT / f"{name.replace('.', '/')}{end}").is_file() for end in (".py", "/__main__.py")
+        )
+    }
+    assert run and missing == set()
 
 
 def test_the_file_map_is_the_tree() -> None:
