@@ -67,7 +67,7 @@ class LocalEngine:
             self._model, note = self._load(opened, device, options.precision)
             budget = budget_for(self._model.cache_shape, options)
             disk = disk_tier(options, opened, self._model)
-            self._draft = draft and self._load(draft, self._device, options.precision)[0]
+            self._draft = self._load(draft, self._device, options.precision)[0] if draft else None
             guesser = self._guesser(budget.device_bytes)
             self._scheduler.serve(
                 self._model, budget.device_bytes, budget.memory_bytes, disk, guesser
