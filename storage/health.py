@@ -32,19 +32,24 @@ class Repair:
     kept: Kept
     backup: Path | None
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What happened, a sentence each, for the owner."""
+        kept = self.kept
+        told = [
+            f"The database was damaged ({self.reason}).",
+            f"{kept.num_messages} messages in {kept.num_conversations} conversations were saved "
+            "into a new one.",
+        ]
+        if self.backup and kept.num_from_backup:
+            told.append(f"{kept.num_from_backup} of them came from {self.backup.name}.")
+        if kept.num_broken:
+            told.append(f"{kept.num_broken} entries could not be read.")
+        return (*told, f"The damaged file was kept as {self.moved_to.name}.")
+
     def report(self) -> str:
-        """What happened, in sentences for the owner."""
-        source = (
-            f" {self.kept.num_from_backup} of them came from {self.backup.name}."
-            if (self.backup and self.kept.num_from_backup)
-            else ""
-        )
-        lost = f" {self.kept.num_broken} entries could not be read." if self.kept.num_broken else ""
-        return (
-            f"The database was damaged ({self.reason}). {self.kept.num_messages} messages in "
-            f"{self.kept.num_conversations} conversations were saved into a new one.{source}{lost} "
-            f"The damaged file was kept as {self.moved_to.name}."
-        )
+        """The sentences as one text."""
+        return " ".join(self.sentences)
 
 
 def problems(db: Database, *, quick: bool = False) -> list[str]:

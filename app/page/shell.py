@@ -74,7 +74,7 @@ class Shell:
             state = "loading"
             lines.append(self._say("page.foot.loading_guard"))
         if info is not None and info.note:
-            lines.append(translated(info.note, self._templates.strings) or info.note)
+            lines.append(self._told(info.note))
         if not away:
             lines += self._befallen()
         html = self._templates.render(
@@ -96,10 +96,15 @@ class Shell:
             lines.append(self._say("page.foot.changed", files=", ".join(changed[:5])))
         store = self._services.store
         if store.repair is not None:
-            lines.append(store.repair.report())
+            told = (self._told(each) for each in store.repair.sentences)
+            lines.append(" ".join(told))
         if store.full:
             lines.append(self._say("page.foot.full"))
         return lines
+
+    def _told(self, detail: str) -> str:
+        """A sentence of the engine or the store in the reader's language, where it has one."""
+        return translated(detail, self._templates.strings) or detail
 
     def _where(self, part: str, away: bool, info: EngineInfo | None) -> str:
         """Where the reader's words go: nowhere, to the machine of this Corral, or to a server."""

@@ -18,8 +18,8 @@ from app.strings import Strings
 Handler = Callable[[gr.EventData, gr.Request], Awaitable[Any]]
 
 
-def make_panels(services: Services) -> Panels:
-    templates = Templates(Strings.load("en"))
+def make_panels(services: Services, language: str = "en") -> Panels:
+    templates = Templates(Strings.load(language))
     return Panels(services, templates, shell=Shell(services, templates))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,13 @@ from app import details
 from app.details import translated
 from app.explain import explain
 from app.strings import FOLDER, LANGUAGES, PARAM, SOURCE_LANGUAGE, Strings
+from engine.bandwidth import DISK, MEMORY
 from engine.errors import CheckpointBroken, CheckpointMissing, ContextFull, EngineError
+from engine.placement import Placement
 from safety.base import GuardError
+from storage.health import Repair
 from storage.records import StorageError
+from storage.salvage import Kept
 
 ROOT = Path(__file__).resolve().parents[2]
 TRANSLATIONS = [language for language in LANGUAGES if language != SOURCE_LANGUAGE]
@@ -102,6 +107,51 @@ def test_what_fills_a_gap_is_translated_too() -> None:
         translated(told, Strings.load("zh-Hant"))
         == "a.gguf 已損壞或被截斷（在檔案頭內就結束了）：請重新下載。"
     )
+
+
+REASONS = (
+    "database disk image is malformed",
+    "file is not a database",
+    "Could not decode to UTF-8.",
+    "row 7 of message refers to a row of conversation that is not there",
+    "the search index has 3 of 9 entries",
+    "the audit was changed behind Corral's back",
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_what_a_repair_saved_is_told_in_each_language(language: str, reason: str) -> None:
+    strings = Strings.load(language)
+    repair = Repair(Path("/d/corral-damaged.db"), reason, Kept(12, 345, 67, 8), Path("/d/b.db"))
+    told = [translated(each, strings) for each in repair.sentences]
+    assert len(told) == 5 and all(told)
+    for name in ("12", "345", "67", "8", "corral-damaged.db", "b.db"):
+        assert any(name in each for each in told)
+    assert reason not in told[0]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        ("cuda:0", "cuda:1"),
+        ("cuda:0", MEMORY),
+        ("cuda:0", "cuda:1", MEMORY, DISK),
+        ("cuda:0", DISK),
+        (MEMORY, DISK),
+    ],
+)
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_where_the_layers_of_a_large_model_lie_is_told_in_each_language(
+    language: str, places: tuple[str, ...]
+) -> None:
+    lie = {f"layers.{n}": place for n, place in enumerate(places * 2)}
+    told = Placement(places[0], lie, dict.fromkeys(lie, 10**9)).told(0.5)
+    found = translated(told, Strings.load(language))
+    gpus = [place for place in places if place.startswith("cuda")]
+    assert [word for word in found.split() if "cuda" in word] == gpus
+    assert not {"on", "in", "memory", "disk", "layers"} & {*re.findall("[a-z]+", found)}
+    assert len(re.findall("2 [层層]", found)) == len(places)
 
 
 @pytest.mark.parametrize("text", ["", "nobody wrote this sentence", "x" * 100_000])

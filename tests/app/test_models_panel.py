@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +16,14 @@ from app import running_model
 from app import services as services_module
 from app.models import ModelBusy, ModelUnloaded, model_choices, take_over
 from app.page.panels import Panels
+from app.room import Room
 from app.services import Services
 from app.settings import Settings
+from engine import placement
 from engine.base import Engine, EngineInfo
 from engine.catalog import KNOWN
 from engine.errors import CheckpointBroken, CheckpointMissing, DeviceOutOfMemory
+from engine.placement import Offloading
 from engine.stores import Stores
 from tests.app.fakes import TellingEngine, WordGuard
 from tests.app.panel_events import fire, make_panels
@@ -30,6 +34,11 @@ LLAMA = {
     "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_act": "silu",
     "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
 }  # fmt: skip
+LARGE = {
+    "vocab_size": 128256, "hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16,
+    "num_attention_heads": 32, "num_key_value_heads": 8, "max_position_embeddings": 8192,
+}  # fmt: skip
+GB = 10**9
 HOSTILE = ["${print(1)}", "`+print(1)+`", "<img src=x onerror=print(1)>", "\"' onload=print(1) x="]
 
 
@@ -37,9 +46,11 @@ HOSTILE = ["${print(1)}", "`+print(1)+`", "<img src=x onerror=print(1)>", "\"' o
 class Named(TellingEngine):
     name: str = ""
     note: str = ""
+    spread: str = ""
 
     def info(self) -> EngineInfo:
-        return EngineInfo(self.name, "p", "none", 0, 4096, "cpu", "fp32", note=self.note)
+        told = {"note": self.note, "spread": self.spread}
+        return EngineInfo(self.name, "p", "none", 0, 4096, "cpu", "fp32", **told)
 
 
 @dataclass
@@ -156,6 +167,54 @@ def test_a_base_model_is_said_to_complete(
     services.running.use("two")
     services.engine.wait(Event())
     assert said in shown(panels)["html"]
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ({"cuda:0": 2 * GB, "cuda:1": 2 * GB}, "it would lie on 2 GPUs"),
+        (
+            {"cuda:0": 2 * GB, "cpu": 9 * GB},
+            r"(\d+) of 16 layers would lie there, \S+ [GM]B come from main memory for every",
+        ),
+        (
+            {"cuda:0": 2 * GB, "cpu": GB // 5, "disk": 9 * GB},
+            r"(\d+) of 16 layers would lie there, \S+ [GM]B come from the disk for every",
+        ),
+    ],
+)
+def test_a_model_that_is_larger_than_the_device_says_where_it_would_lie(
+    panels: Panels,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    places: dict[str, int],
+    told: str,
+) -> None:
+    make_model(tmp_path / "data", "large", **LARGE)
+    room = Room("cuda", places["cuda:0"], 1, places["cuda:0"], Offloading("disk"))
+    monkeypatch.setattr(Room, "of_machine", lambda _device, _offload: room)
+    monkeypatch.setattr(placement, "places_here", lambda *_, **__: places)
+    monkeypatch.setattr(placement, "bandwidth", lambda *_: 4e9)
+    html = shown(panels)["html"]
+    assert "does not fit: takes 3." in html and "2.0 GB are free" in html
+    found = re.search(told, html)
+    assert found
+    if found.groups():
+        assert 0 < int(found[1]) < 16
+        assert re.search(r"at least 0\.\d+ s each", html)
+
+
+@pytest.mark.parametrize("language", ["en", "zh-Hans", "zh-Hant"])
+def test_a_model_in_several_places_says_where_it_lies(
+    services: Services, garage: Garage, language: str
+) -> None:
+    lies = "Of 16 layers lie 9 on cuda:0, 7 in main memory."
+    garage.loaded[0].spread = lies
+    html = shown(make_panels(services, language))["html"]
+    assert {"en": lies, "zh-Hans": "9 层在 cuda:0 上，", "zh-Hant": "9 層在 cuda:0 上，"}[
+        language
+    ] in html
+    assert (lies in html) is (language == "en")
 
 
 def test_an_adapter_over_the_model_that_answers_is_switched_to_and_not_loaded(

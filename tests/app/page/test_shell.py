@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -13,8 +14,10 @@ from app.parts import PartView
 from app.services import Readiness, Services
 from app.strings import LANGUAGES, Strings
 from engine.base import EngineInfo
+from storage.health import Repair
+from storage.salvage import Kept
 
-REPORT = "The database was damaged <b>. 3 messages were saved."
+REPAIR = Repair(Path("corral-damaged.db"), "<b>", Kept(1, 3, 0, 0), None)
 
 
 def foot(
@@ -43,9 +46,10 @@ def test_a_sound_store_is_not_mentioned() -> None:
 
 
 def test_what_was_saved_of_a_damaged_database_is_told_as_text() -> None:
-    html = foot(repair=SimpleNamespace(report=lambda: REPORT))
-    assert "3 messages were saved." in html
-    assert "<b>." not in html
+    html = foot(repair=REPAIR)
+    assert "(&lt;b&gt;). 3 messages in 1 conversations were saved" in html
+    assert "kept as corral-damaged.db." in html
+    assert "1 个对话中的 3 条消息" in foot(repair=REPAIR, language="zh-Hans")
 
 
 @pytest.mark.parametrize("full", [True, False])
@@ -67,5 +71,4 @@ def test_a_reader_is_told_where_words_go(language: str) -> None:
 
 
 def test_who_is_away_is_told_nothing_of_the_files_here() -> None:
-    repair = SimpleNamespace(report=lambda: REPORT)
-    assert "saved" not in foot(repair=repair, full=True, away=True)
+    assert "saved" not in foot(repair=REPAIR, full=True, away=True)
