@@ -20,13 +20,14 @@ from launch.place import (
     ROOT,
     VENV,
     Problem,
+    close_log,
     log,
     open_log,
     prepare_data_folder,
     say,
     venv_python,
 )
-from launch.start import Running, refuse_running
+from launch.start import END_SECONDS, Running, refuse_running
 
 DATABASE = "corral.db"
 NEW_VENV = VENV.with_name(".venv-new")
@@ -41,20 +42,22 @@ def update(settings: Settings) -> int:
     log_file = open_log(settings.data)
     back_up(settings.data)
     before = fetch()
+    close_log()  # from here on the file is the other process's
     try:
         # A process of its own: the files it runs may just have been replaced.
-        code = "from launch.care import renew; renew()"
-        if subprocess.call([sys.executable, "-c", code], cwd=ROOT):
+        code = "import sys; from launch.care import renewal; sys.exit(renewal(sys.argv[1]))"
+        if subprocess.call([sys.executable, "-c", code, str(settings.data)], cwd=ROOT):
             raise Problem("The new version could not be installed or did not start.")
     except (Problem, OSError, KeyboardInterrupt) as error:
-        log.error("update: %s", error)
+        open_log(settings.data)
         if before:
             _git("reset", "--keep", before)
         installation.remove_environment(NEW_VENV)
         raise Problem(
-            f"{error} The version from before is in place again and nothing was lost. "
-            f"What happened is in {log_file}."
+            f"{str(error) or 'Stopped.'} The version from before is in place again and nothing was "
+            f"lost. What happened is in {log_file}."
         ) from error
+    open_log(settings.data)
     say("Corral is up to date. Start it with `python3 launcher.py`.")
     return 0
 
@@ -124,6 +127,22 @@ def _git(*words: str) -> subprocess.CompletedProcess[str]:
     return run
 
 
+def renewal(data: str) -> int:
+    """What the process of its own runs: `renew`, with its output in the log; its exit status."""
+    open_log(Path(data))
+    try:
+        renew()
+    except (Problem, OSError) as error:
+        log.error("update: %s", error)
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        close_log()
+    return 0
+
+
 def renew() -> None:
     """Install what the lock names now beside the old environment, try it, then swap the two.
 
@@ -180,11 +199,20 @@ def try_out(python: Path) -> None:
         try:
             answered = _wait_for(lambda: _answers(data), lambda: trial.poll() is None)
         finally:
-            trial.terminate()
-            output, _ = trial.communicate(timeout=30)
+            output = _end(trial)
         log.info("trial: %s", output)
     if not answered:
         raise Problem("The new version does not start on this machine.")
+
+
+def _end(trial: subprocess.Popen[str]) -> str:
+    """End the process, in order if it can; what it printed."""
+    trial.terminate()
+    try:
+        return trial.communicate(timeout=END_SECONDS)[0]
+    except subprocess.TimeoutExpired:
+        trial.kill()
+        return trial.communicate()[0]
 
 
 def environ_settings(environment: dict[str, str]) -> list[str]:

@@ -78,6 +78,33 @@ def test_a_failed_update_puts_the_version_from_before_back(
     assert not care.NEW_VENV.exists()
 
 
+def test_what_stopped_the_other_process_is_said_once_and_stands_in_the_log(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        place.log.info("pip: a long story")
+        raise Problem("There is no room.")
+
+    data = used_folder(read_settings([]))
+    monkeypatch.setattr(care, "renew", fail)
+    assert care.renewal(str(data)) == 1
+    assert capsys.readouterr().err == "There is no room.\n"
+    log = (data / "log" / "corral.log").read_text()
+    assert "pip: a long story" in log and "There is no room." in log
+
+
+def test_an_update_that_is_stopped_goes_back(
+    checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(command: list[str], cwd: Path) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(care.subprocess, "call", stop)
+    with pytest.raises(Problem, match="^Stopped. The version from before is in place again"):
+        care.update(read_settings([]))
+    assert (checkout / "file").read_text() == "old"
+
+
 def test_a_good_update_keeps_the_new_version(
     checkout: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
