@@ -1,6 +1,6 @@
 """Where the time to the first word goes: `python -m benchmarks.first_token [--model M] [--json]`.
 
-- `page`: a prompt sent in a real browser; from the click to the engine's first text, to the gate's
+- `page`: a prompt sent in a real browser; from Enter to the engine's first text, to the gate's
   first release, to the first painted character, all on this machine's clock.
 - `reuse`: first token of turn 10 with the conversation in the KV cache, against reading it anew.
 
@@ -35,17 +35,17 @@ PROMPTS = (
 )
 SCOPE = "benchmark"
 
-# Notes, on the browser's clock, when the reply first shows a character, growing or (a short one)
-# at once in the transcript. -1: not waiting for one.
+# Notes, on the browser's clock, when Enter was pressed, and when the reply first shows a character,
+# growing or (a short one) at once in the transcript. -1: not waiting for one.
 WATCH = """() => {
+  const now = () => (performance.timeOrigin + performance.now()) / 1000;
+  document.addEventListener('keydown', () => { window.entered = now(); }, true);
   window.painted = -1;
   const shown = (place) => [...document.querySelectorAll(place)].some((e) => e.textContent.trim());
   const look = () => {
     if (window.painted === 0 && (shown('#live .md') || shown('#window .turn.reply .md'))) {
       window.painted = -2;
-      requestAnimationFrame(() => requestAnimationFrame(() => {
-        window.painted = (performance.timeOrigin + performance.now()) / 1000;
-      }));
+      requestAnimationFrame(() => requestAnimationFrame(() => { window.painted = now(); }));
     }
   };
   for (const id of ['live', 'window']) {
@@ -118,17 +118,17 @@ def with_page(services: Services, url: str, runs: int) -> dict[str, float]:
     with page_at(url) as page:
         page.evaluate(WATCH)
         for run in range(runs + 1):
-            clicked = time.time()
             job = send(services, page, PROMPTS[run % len(PROMPTS)])
             finish(job)
             page.wait_for_function("window.painted > 0")
-            view, seen = job.view(), page.evaluate("window.painted")
+            view = job.view()
+            entered, seen = page.evaluate("[window.entered, window.painted]")
             if run:  # the first one warms caches up on both sides
-                emitted.append((view.emitted_at - clicked) * 1000)
+                emitted.append((view.emitted_at - entered) * 1000)
                 released.append((view.released_at - view.emitted_at) * 1000)
                 painted.append((seen - view.released_at) * 1000)
     return {
-        "click_to_emitted_ms": round(statistics.median(emitted), 1),
+        "enter_to_emitted_ms": round(statistics.median(emitted), 1),
         "emitted_to_released_ms": round(statistics.median(released), 1),
         "released_to_painted_ms": round(statistics.median(painted), 1),
     }
