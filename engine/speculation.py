@@ -13,14 +13,18 @@ do not pay at all, they rest (`Worth`).
 
 from __future__ import annotations
 
+import statistics
+from collections import deque
 from collections.abc import Sequence
 
 MOST = 15  # tokens of a proposal
 _KEY = 3  # tokens that must agree
 _FIRST = 4
 _LONGEST_PAUSE = 64  # steps
-_TRIAL = 4  # wider passes, after which it is asked whether they pay
-_FIRST_REST, _LONGEST_REST = 128, 4096  # passes without any, after a trial that did not
+_TRIAL = 5  # wider passes, after which it is asked whether they pay
+_HELD_UP = 1.5  # times the median: what a pass in a trial took beyond that is not counted
+_REMEMBERED = 9  # plain passes
+_FIRST_REST, _LONGEST_REST = 128, 1024  # passes without any, after a trial that did not
 
 
 class Eagerness:
@@ -80,32 +84,33 @@ class Worth:
 
     A small model computes as long as it reads its weights, and every guess costs as much as a
     token; a large one waits for memory, and guesses are nearly free. So it is measured: a few
-    passes on trial, and if they were slower a rest, twice as long each time.
+    passes on trial, and if they were slower a rest, twice as long each time. A pass that another
+    program held up decides nothing.
     """
 
     def __init__(self) -> None:
-        self._plain = 0.0  # seconds per token, smoothed
-        self._passes, self._tokens, self._seconds = 0, 0, 0.0
+        self._plain: deque[float] = deque(maxlen=_REMEMBERED)  # seconds per token
+        self._trial: list[tuple[int, float]] = []  # tokens and seconds of each wider pass
         self._rest, self._next_rest = 0, _FIRST_REST
 
     def allows(self) -> bool:
         """Ask once before each pass."""
         self._rest = max(0, self._rest - 1)
-        return not self._rest and self._plain > 0
+        return not self._rest and bool(self._plain)
 
     def record(self, num_tokens: int, seconds: float, *, guessed: bool) -> None:
         """A pass that wrote `num_tokens`."""
         if not guessed:
-            per_token = seconds / num_tokens
-            self._plain += (per_token - self._plain) * (0.1 if self._plain else 1.0)
+            self._plain.append(seconds / num_tokens)
             return
-        self._passes += 1
-        self._tokens += num_tokens
-        self._seconds += seconds
-        if self._passes < _TRIAL:
+        self._trial.append((num_tokens, seconds))
+        if len(self._trial) < _TRIAL or not self._plain:
             return
-        if self._seconds > self._plain * self._tokens:
+        most = _HELD_UP * statistics.median(seconds for _, seconds in self._trial)
+        took = sum(min(seconds, most) for _, seconds in self._trial)
+        num = sum(written for written, _ in self._trial)
+        self._trial = []
+        if took > num * statistics.median(self._plain):
             self._rest, self._next_rest = self._next_rest, min(2 * self._next_rest, _LONGEST_REST)
         else:
             self._next_rest = _FIRST_REST
-        self._passes, self._tokens, self._seconds = 0, 0, 0.0
