@@ -1,4 +1,4 @@
-"""Rows that run together, and one step of them: who may run, what is read and written, who ends.
+"""Rows that run together, and one step of them: what is read, what is written, who ends.
 
 A step is: at most one chunk of a prompt, then one token for every row that writes (continuous
 batching), or several where guesses come true. Owned by the compute thread (`engine/scheduler.py`).
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from engine.admission import Line
+from engine.admission import Line, slots_of
 from engine.base import CacheSizes, FinishReason
 from engine.chunks import LEAST_TIMED, Chunks
 from engine.device import is_out_of_memory, translated
@@ -47,9 +47,9 @@ class Batch:
     ) -> None:
         """`width` bounds the tokens of every pass (0: not at all): see `Model.steady_width`."""
         self._width = width
-        self._model, self._tiers, self._max_rows = model, tiers, max_rows
+        self._model, self._tiers = model, tiers
         self._chunks, self._paces, self._guessing = chunks, paces, guessing
-        self._line = Line()
+        self._line = Line(model, tiers, max_rows)
         self._rows: list[Row] = []
         self._turn = 0
 
@@ -67,7 +67,7 @@ class Batch:
         try:
             for row in [row for row in self._line.rows + self._rows if row.cancelled]:
                 self._end(row, "cancelled")
-            self._admit()
+            self._line.admit(self._rows)
             if reader := self._next_reader():
                 self._read(reader)
             if writers := [r for r in self._rows if r.pending() == 1 and not r.cancelled]:
@@ -89,7 +89,7 @@ class Batch:
 
     def sizes(self) -> CacheSizes:
         """What keys and values take now, those of a draft model included."""
-        own = self._tiers.sizes(self._slots())
+        own = self._tiers.sizes(slots_of(self._rows))
         draft = self._guessing.draft
         return own if draft is None else own.plus_on_device(draft.sizes())
 
@@ -115,41 +115,7 @@ class Batch:
         self._tiers.clear()
         self._guessing.clear()
 
-    # 1. who may run
-
-    def _slots(self) -> list[Slot]:
-        return [row.slot for row in self._rows if row.slot is not None]
-
-    def _admit(self) -> None:
-        """Give slots to waiting rows while there are places and bytes for them."""
-        while len(self._rows) < self._max_rows and (row := self._line.first(self._rows)):
-            if not self._fits(row) and self._rows:
-                return  # wait until a row ends
-            self._line.serve(row)
-            try:
-                row.start(*self._tiers.take(row.scope, row.tokens, self._slots(), row.adapter))
-                self._rows.append(row)
-            except Exception as error:
-                row.fail(translated(error))
-
-    def _fits(self, row: Row) -> bool:
-        """Whether `row` has room as long as it may become, beside what the others may."""
-        shape = self._model.cache_shape
-        reserved = sum(
-            max(slot.capacity, shape.bucket(self._most(other))) * shape.token_bytes
-            for other in self._rows
-            if (slot := other.slot) is not None
-        )
-        return self._tiers.fits(
-            row.scope, row.tokens, self._most(row), self._slots(), reserved, row.adapter
-        )
-
-    def _most(self, row: Row) -> int:
-        """Tokens that `row` may come to."""
-        most = row.num_prompt + row.max_new_tokens
-        return min(most, self._model.cache_shape.context_length)
-
-    # 2. one chunk of one prompt
+    # 1. one chunk of one prompt
 
     def _next_reader(self) -> Row | None:
         """The row whose prompt is read on, in turn."""
@@ -178,7 +144,7 @@ class Batch:
         elif logits is not None:
             row.report_reading()
 
-    # 3. one token for all who write
+    # 2. one token for all who write
 
     def _write(self, writers: list[Row]) -> None:
         began = time.perf_counter()
@@ -222,7 +188,7 @@ class Batch:
         """Make room for the next tokens of `row` → whether it can be written on now."""
         assert row.slot is not None
         try:
-            self._tiers.make_room(row.slot, len(row.tokens) + num_guessed, self._slots())
+            self._tiers.make_room(row.slot, len(row.tokens) + num_guessed, slots_of(self._rows))
         except DeviceOutOfMemory as error:
             self._fail([row], error)
             return False
@@ -273,7 +239,7 @@ class Batch:
                     return None
         return None
 
-    # 4. how rows end
+    # 3. how rows end
 
     def _end(self, row: Row, reason: FinishReason) -> None:
         self._remove(row)
