@@ -115,6 +115,10 @@ class ToldDraft:
         """As the model's."""
         return self._model.stretch(num_tokens)
 
+    def give_up(self) -> bool:
+        """As the model's."""
+        return self._model.give_up()
+
     def make_room(self, slot: Slot, num_tokens: int) -> None:
         """As the model's."""
         self._model.make_room(slot, num_tokens)

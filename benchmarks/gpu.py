@@ -3,8 +3,8 @@
 Needs nothing but this folder: random weights at the true shape. The measure of decoding is the
 part of the memory bandwidth that reading all weights once a token takes; the bandwidth is that of a
 large copy, measured first. A shape that does not fit the device is left out and named. The engine
-decodes without CUDA graphs. **Nobody has run this on a GPU yet**: only its logic is tested, on a
-CPU.
+decodes with and without CUDA graphs. **Nobody has run this on a GPU yet**: only its logic is
+tested, on a CPU.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ import torch
 
 from engine.bench import RandomWeights
 from engine.device import choose_device, device_name, free_bytes
-from engine.fit import weight_bytes
+from engine.fit import CHUNK, weight_bytes
 from engine.kv_cache import Slot
 from engine.llama import Llama
+from engine.loading import attach_graphs
 from engine.quantize import Precision
+from engine.recording import recorder_for
 from engine.shapes import shape
 from engine.weights import load_llama
 
 SHAPES = ("llama-3.2-1b", "llama-3-8b")
 PRECISIONS = ("bf16", "int8")
 NUM_USERS = 16
+_LONG = 4096  # tokens of a conversation that was read before
 _COPY_BYTES = 1 << 30
 _SPARE = 0.8  # of the free memory that weights may take
 
@@ -81,39 +84,56 @@ def copy_bandwidth(device: torch.device) -> float:
 
 
 def ours(name: str, precision: str, device: torch.device, bandwidth: float, num_new: int) -> Result:
-    """Rates of one user and of `NUM_USERS`, and the part of the bandwidth that one reaches."""
+    """The rates of both ways to decode, or why there is only one."""
     config, key = shape(name), f"{name} {precision}"
     wanted = cast(Precision, precision)
     if weight_bytes(config, wanted, device) > _SPARE * free_bytes(device):
         return {key: "does not fit"}
     model = load_llama(RandomWeights(config), wanted, device)
-    one = num_new / decode_seconds(model, 1, num_new)
-    many = NUM_USERS * num_new / decode_seconds(model, NUM_USERS, num_new)
-    read = model.weight_bytes * one
+    result = rates(model, f"{key} eager", bandwidth, num_new)
+    if attach_graphs(model, recorder_for(device)):
+        result |= rates(model, f"{key} graphs", bandwidth, num_new)
+    else:
+        result[f"{key} graphs"] = model.kernels or "none on this device"
     model.unload()
+    return result
+
+
+def rates(model: Llama, key: str, bandwidth: float, num_new: int) -> Result:
+    """Of one user, also behind a long text, and of `NUM_USERS`; one's part of the bandwidth."""
+    one = num_new / decode_seconds(model, 1, num_new)
+    far = num_new / decode_seconds(model, 1, num_new, behind=_LONG)
+    many = NUM_USERS * num_new / decode_seconds(model, NUM_USERS, num_new)
     return {
         f"{key} tokens/s": round(one, 1),
-        f"{key} of the bandwidth": round(read / bandwidth, 3),
+        f"{key} of the bandwidth": round(model.weight_bytes * one / bandwidth, 3),
+        f"{key} tokens/s behind {_LONG}": round(far, 1),
         f"{key} tokens/s, {NUM_USERS} users": round(many, 1),
         f"{key} {NUM_USERS} users / one": round(many / one, 2),
     }
 
 
-def decode_seconds(model: Llama, num_rows: int, num_new: int) -> float:
-    """Greedy decoding of `num_new` tokens in each of `num_rows` rows, drawn on the device."""
+def decode_seconds(model: Llama, num_rows: int, num_new: int, *, behind: int = 0) -> float:
+    """Greedy decoding of `num_new` tokens in each of `num_rows` rows, drawn on the device.
+
+    Rows begin `behind` tokens that were read before.
+    """
     slots = [Slot(model.cache_shape) for _ in range(num_rows)]
     for slot in slots:
-        model.make_room(slot, num_new + 2)
+        model.make_room(slot, behind + num_new + 2)
+        for at in range(0, behind, CHUNK):
+            num = min(CHUNK, behind - at)
+            model.forward([1] * num, [(slot, num)])
 
     def decode() -> None:
         for slot in slots:
-            slot.trim(0)
+            slot.trim(behind)
         ids = [1] * num_rows
         for _ in range(num_new):
             logits = model.forward(ids, [(slot, 1) for slot in slots])
             ids = logits.argmax(dim=-1).tolist()
 
-    return seconds(decode, model.device)
+    return seconds(decode, model.device, repeats=3)
 
 
 def transformers(name: str, device: torch.device, num_new: int) -> Result:

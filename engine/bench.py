@@ -19,10 +19,11 @@ from engine.config import LlamaConfig
 from engine.device import choose_device, device_name
 from engine.kv_cache import Slot
 from engine.llama import Llama
-from engine.loading import attach_step, choose_precision
+from engine.loading import attach_graphs, attach_step, choose_precision
 from engine.opening import open_llama
 from engine.options import USUAL, Options
 from engine.pace import Pace, thread_choices
+from engine.recording import recorder_for
 from engine.shapes import shape
 from engine.tensors import Weights
 from engine.tuning import tune
@@ -81,7 +82,8 @@ def run_bench(
     began = time.perf_counter()
     llama = load_llama(weights, wanted, chosen, kept=options.kept)
     own_kernel = attach_step(llama)
-    llama.kernels = tune(llama)
+    attach_graphs(llama, recorder_for(chosen))
+    llama.tuned = tune(llama)
     load_seconds = time.perf_counter() - began
     num_prompt = min(num_prompt, llama.cache_shape.context_length - num_new - 1)
     _settle(llama, pace)

@@ -1,7 +1,8 @@
 """The Llama forward pass, in reading order: norm, attention, feed-forward, block, model.
 
 Rows of different length share one pass without padding: their tokens lie one after the other, and
-only attention looks at each row by itself, over the keys and values in that row's slot.
+only attention looks at each row by itself, over the keys and values in that row's slot
+(`engine/attention.py`).
 
 Letters in shapes: N tokens of all rows together, n tokens of one row, T tokens it then holds,
 C hidden size, F feed-forward size, V vocabulary, H query heads, G key-value heads, R = H / G query
@@ -12,16 +13,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.attention import Fixed, Pass, Ragged, Span
 from engine.config import LlamaConfig
 from engine.kernels.step import MAX_TOKENS, Step
-from engine.kv_cache import Kept, Slot, cache_shape, from_int8, to_int8
+from engine.kv_cache import Kept, Slot, cache_shape
 from engine.matrices import Dense, Matrix
 from engine.memory import give_back
 from engine.quantize import Precision, activation_dtype
@@ -29,31 +31,8 @@ from engine.rotary import Rotary, rotate
 
 if TYPE_CHECKING:
     from engine.dispatch import Dispatch
+    from engine.graphs import Graphs
     from engine.low_rank import Adapted, LowRank
-
-# One row's part of a pass: its slot, and how many of the tokens are for it.
-Span = tuple[Slot, int]
-
-
-@dataclass(slots=True)
-class Pass:
-    """What all layers need to know about one forward pass."""
-
-    spans: Sequence[Span]
-    turns: Tensor  # (N, D / 2) complex: the rotation of each token
-    masks: list[Tensor | None]  # per row, (R · n, T): -inf where a key must not be seen; None: all
-    adapted: Adapted = ()  # which of the tokens compute with an adapter
-    elsewhere: dict[torch.device, Pass] = field(default_factory=dict)  # the same, on other devices
-
-    def to(self, device: torch.device | str, **_how: object) -> Pass:
-        """The same for layers on `device`, moved there once. accelerate's hooks ask for it."""
-        device = torch.device(device)
-        if device == self.turns.device:
-            return self
-        if device not in self.elsewhere:
-            masks = [None if mask is None else mask.to(device) for mask in self.masks]
-            self.elsewhere[device] = replace(self, turns=self.turns.to(device), masks=masks)
-        return self.elsewhere[device]
 
 
 class Norm:
@@ -84,7 +63,7 @@ class Linear:
 
 
 class Attention:
-    """Grouped-query attention over the row's slot; keys and values are never expanded."""
+    """Grouped-query attention; how the rows look over their slots is the pass's own matter."""
 
     def __init__(self, config: LlamaConfig, qkv: Linear, out: Linear) -> None:
         self.num_heads, self.num_kv_heads = config.num_attention_heads, config.num_key_value_heads
@@ -97,39 +76,7 @@ class Attention:
             -1, heads + 2 * kv_heads, self.head_dim
         )  # (N, H + 2G, D)
         rotate(qkv[:, : heads + kv_heads], step.turns)
-        if len(step.spans) == 1:
-            return self.out(self._look(qkv, step, layer, 0), step.adapted)
-        parts = torch.split(qkv, [num for _, num in step.spans])
-        looked = [self._look(part, step, layer, row) for row, part in enumerate(parts)]
-        return self.out(torch.cat(looked), step.adapted)
-
-    def _look(self, qkv: Tensor, step: Pass, layer: int, row: int) -> Tensor:
-        """Write the row's keys and values to its slot, then attend: → (n, H · D)."""
-        slot, num = step.spans[row]
-        heads, kv_heads, head_dim = self.num_heads, self.num_kv_heads, self.head_dim
-        start, end = slot.length, slot.length + num
-        cache, fresh = slot.layers[layer], qkv[:, heads:].transpose(0, 1)  # (2G, capacity, entry)
-        if cache.dtype == torch.int8:
-            cache[:, start:end] = to_int8(fresh)
-            held = from_int8(cache[:, :end], qkv.dtype)
-        else:
-            cache[:, start:end] = fresh
-            held = cache[:, :end]
-        keys, values = held[:kv_heads], held[kv_heads:]  # (G, T, D)
-        queries = qkv[:, :heads].to(held.dtype)  # (n, H, D)
-        # The R query heads of a group stand one after the other in the query axis: (1, G, R·n, D).
-        if num == 1:
-            grouped = queries.view(1, kv_heads, -1, head_dim)
-        else:
-            grouped = queries.transpose(0, 1).reshape(1, kv_heads, -1, head_dim)
-        mask = step.masks[row]
-        looked = F.scaled_dot_product_attention(
-            grouped, keys.unsqueeze(0), values.unsqueeze(0), attn_mask=mask
-        )
-        looked = looked.to(qkv.dtype)
-        if num == 1:
-            return looked.reshape(1, heads * head_dim)
-        return looked.reshape(heads, num, head_dim).transpose(0, 1).reshape(num, -1)
+        return self.out(step.look(qkv, layer), step.adapted)  # (N, H · D) → (N, C)
 
 
 class FeedForward:
@@ -193,12 +140,20 @@ class Llama:
         self.stages = Stages(embedding.rows, blocks, lambda x: head(norm(x)))
         self.rotary = rotary
         self.dispatch: Dispatch | None = None  # where parts lie that are not on `device`
-        self.kernels = ""  # which kernels multiply, and why: measured at loading
+        self.tuned = ""  # which kernels multiply, and why: measured at loading
         self.spread = ""  # where its parts lie and how slow that is, if they are in several places
         self.quality: object = None  # what quantizing costs, if it was measured: `Quality`
         self.step: Step | None = None  # an own kernel for passes of few tokens
+        self.graphs: Graphs | None = None  # steps of writing rows, recorded and replayed
         self.adapters: set[str] = set()  # fingerprints of those that rows may compute with
-        self.cache_shape = cache_shape(config, precision, device, kept)
+        self.cache_shape = shape = cache_shape(config, precision, device, kept)
+        narrow = shape.dtype == torch.int8  # which attention sees as floats
+        self.score_dtype = activation_dtype(precision, device) if narrow else shape.dtype
+
+    @property
+    def kernels(self) -> str:
+        """Which kernels compute, and why: measured at loading, or seen since."""
+        return self.tuned if self.graphs is None else self.graphs.told
 
     @property
     def steady_width(self) -> int:
@@ -208,6 +163,10 @@ class Llama:
     def stretch(self, num_tokens: int) -> int:
         """What `Slot.stretch` must be for a slot to serve a sequence of `num_tokens`."""
         return self.rotary.stretch(num_tokens)
+
+    def give_up(self) -> bool:
+        """See `Model`."""
+        return self.graphs is not None and self.graphs.give_up()
 
     def make_room(self, slot: Slot, num_tokens: int) -> None:
         """Let `slot` hold `num_tokens` in total. Raises `DeviceOutOfMemory`.
@@ -231,65 +190,47 @@ class Llama:
         plain = not any(slot.adapter for slot, _ in spans)
         if self.step is not None and len(ids) <= MAX_TOKENS and plain:
             logits = self.step(ids, spans, every=every)
-            _lengthen(ids, spans)
-            return logits
-        step = self._prepare(spans)
-        x = self.stages.look_up(torch.tensor(ids, device=self.device))  # (N, C)
-        for layer, block in enumerate(self.stages.layers):
-            x = block(x, step, layer)
-        if not every and len(ids) > len(spans):
-            ends = itertools.accumulate(num for _, num in spans)
-            x = x[[end - 1 for end in ends]]  # (rows, C)
-        logits = self.stages.read_out(x).float().to(self.device)
+        elif self.graphs is not None and len(ids) == len(spans) and plain:
+            logits = self.graphs(ids, [slot for slot, _ in spans])
+        else:
+            logits = self.read(ids, spans, every=every)
         _lengthen(ids, spans)
         return logits
 
-    def _prepare(self, spans: Sequence[Span]) -> Pass:
-        turns = [
-            self.rotary.table(slot.length + num, slot.stretch)[slot.length : slot.length + num]
-            for slot, num in spans
-        ]
-        return Pass(
-            spans,
-            turns[0] if len(turns) == 1 else torch.cat(turns),
-            [self._mask(slot.length, num) for slot, num in spans],
-            self._adapted(spans),
-        )
+    def read(self, ids: Sequence[int], spans: Sequence[Span], *, every: bool = False) -> Tensor:
+        """As `forward`, one kernel of torch after the other; does not lengthen the slots."""
+        assert self.adapters.issuperset(slot.adapter for slot, _ in spans if slot.adapter)
+        x = self._through(torch.tensor(ids, device=self.device), self._ragged(spans))
+        if not every and len(ids) > len(spans):
+            ends = itertools.accumulate(num for _, num in spans)
+            x = x[[end - 1 for end in ends]]  # (rows, C)
+        return self.stages.read_out(x).float().to(self.device)
 
-    def _adapted(self, spans: Sequence[Span]) -> Adapted:
-        ends = itertools.accumulate(num for _, num in spans)
-        found = [
-            (slot.adapter, slice(end - num, end))
-            for end, (slot, num) in zip(ends, spans, strict=True)
-            if slot.adapter
-        ]
-        assert self.adapters.issuperset(adapter for adapter, _ in found)
-        return found
+    def read_fixed(self, ids: Tensor, step: Fixed) -> Tensor:
+        """Read a token (rows,) into each slot of `step` → logits (rows, V), float32."""
+        return self.stages.read_out(self._through(ids, step)).float()
 
-    def _mask(self, length: int, num: int) -> Tensor | None:
-        """What to add to the scores of `num` new tokens against `length + num` keys: 0 or -inf.
+    def _through(self, ids: Tensor, step: Pass) -> Tensor:
+        """All layers, ids (N,) → what the head gets (N, C)."""
+        x = self.stages.look_up(ids)
+        for layer, block in enumerate(self.stages.layers):
+            x = block(x, step, layer)
+        return x
 
-        One block of rows per query head of a group. As numbers rather than booleans, because
-        those would be turned into numbers again in every layer.
-        """
-        if num == 1:
-            return None
-        shape, dtype = (num, length + num), self.cache_shape.dtype
-        if dtype == torch.int8:  # which attention sees as floats
-            dtype = activation_dtype(self.precision, self.device)
-        mask = torch.full(shape, -torch.inf, dtype=dtype, device=self.device).triu_(length + 1)
-        return mask.repeat(self.config.num_attention_heads // self.config.num_key_value_heads, 1)
+    def _ragged(self, spans: Sequence[Span]) -> Ragged:
+        group = self.config.num_attention_heads // self.config.num_key_value_heads
+        return Ragged.of(spans, self.rotary, group, self.score_dtype)
 
     @torch.inference_mode()
     def first_layer(self, x: Tensor) -> Tensor:
         """What the first layer makes of x (n, C) at the beginning of a sequence: for self-tests."""
         slot = Slot(self.cache_shape)
         self.make_room(slot, len(x))
-        return self.stages.layers[0](x.clone(), self._prepare([(slot, len(x))]), 0)
+        return self.stages.layers[0](x.clone(), self._ragged([(slot, len(x))]), 0)
 
     def unload(self) -> None:
         """Let go of all weights; the model cannot be used afterwards."""
-        self.step = None
+        self.step = self.graphs = None
         empty = Dense(torch.empty(0, 0))
         self.blocks, self.embedding, self.head = (), empty, empty
         self.stages = Stages(empty.rows, (), empty)

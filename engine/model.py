@@ -34,6 +34,10 @@ class Model(Protocol):
         """Let `slot` hold `num_tokens`; may empty it."""
         ...
 
+    def give_up(self) -> bool:
+        """Free memory that it can do without → whether it had any."""
+        ...
+
     def forward(
         self, ids: Sequence[int], spans: Sequence[tuple[Slot, int]], *, every: bool = False
     ) -> Tensor:

@@ -129,7 +129,8 @@ class Tiers:
 
     def give_up(self) -> bool:
         """Free what is kept on the device → whether that was anything."""
-        return self.prefixes.evict(EVERYTHING) > 0
+        freed = self.prefixes.evict(EVERYTHING)
+        return self._model.give_up() or freed > 0
 
     def forget(self, scope: str) -> None:
         """Drop what `scope` left on device and in memory; the disk is the caller's."""

@@ -174,6 +174,10 @@ class TransformersModel:
         """Nothing depends on the length of the sequence."""
         return 0
 
+    def give_up(self) -> bool:
+        """It holds nothing beside its weights."""
+        return False
+
     def make_room(self, slot: Slot, num_tokens: int) -> None:
         """Let `slot` hold `num_tokens`. Raises `DeviceOutOfMemory`."""
         slot.reserve(num_tokens)

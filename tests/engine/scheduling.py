@@ -48,6 +48,9 @@ class Watched:
     def stretch(self, num_tokens: int) -> int:
         return self.model.stretch(num_tokens)
 
+    def give_up(self) -> bool:
+        return self.model.give_up()
+
     def make_room(self, slot: Slot, num_tokens: int) -> None:
         self.model.make_room(slot, num_tokens)
 
