@@ -114,7 +114,7 @@ class Fixed:
         dtype: torch.dtype,
     ) -> Fixed:
         """`tables` hold the rotations (positions, D / 2) of each row; scores are in `dtype`."""
-        rows = zip(tables, places.split(1), strict=True)
+        rows = zip(tables, torch.split(places, 1), strict=True)
         turns = torch.cat([table.index_select(0, place) for table, place in rows])
         hidden = torch.arange(window, device=places.device) > places.unsqueeze(1)
         mask = torch.zeros(hidden.shape, dtype=dtype, device=places.device)
@@ -122,9 +122,9 @@ class Fixed:
 
     def look(self, qkv: Tensor, layer: int) -> Tensor:
         """See `Pass`."""
-        rows = zip(self.slots, qkv.split(1), self.places.split(1), self.mask.split(1), strict=True)
+        parts = (torch.split(each, 1) for each in (qkv, self.places, self.mask))
         looked = []
-        for slot, part, place, mask in rows:
+        for slot, part, place, mask in zip(self.slots, *parts, strict=True):
             cache, window = slot.layers[layer], min(mask.shape[1], slot.capacity)
             cache.index_copy_(1, place, _entries(part, cache))
             looked.append(_attend(part, cache[:, :window], mask[:, :window]))

@@ -39,7 +39,7 @@ CHECKS = 2  # first steps of a recording that are done both ways: a place baked 
 MOST_KEPT = 32  # recordings; twice as many rows as write at once
 MOST_BYTES = 256 << 20  # of the device, for all of them
 REST = 1024  # steps without recording after memory ran out
-_MOST_WATCHED = 64  # sets of rows whose steps are counted
+_MOST_WAITING = 64  # sets of rows whose steps are counted
 
 # Of each row, in order: where its keys and values lie, and what its rotations are scaled for.
 Rows = tuple[tuple[int, int], ...]
@@ -62,6 +62,23 @@ def difference(numbers: Tensor, expected: Tensor) -> float:
     return float((numbers - expected).abs().max() / scale)
 
 
+class Memory:
+    """Where the keys and values of some slots lie, without holding them there."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._layers = [weakref.ref(slot.layers[0]) for slot in slots]
+
+    def is_of(self, slots: Sequence[Slot]) -> bool:
+        """Whether those of `slots` lie there now: what is new may get the place of what is gone."""
+        pairs = zip(slots, self._layers, strict=True)
+        return all(slot.layers[0] is layer() for slot, layer in pairs)
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether any of it was freed."""
+        return any(layer() is None for layer in self._layers)
+
+
 class Graph:
     """One recorded step: a token for each of some slots, which look as far as `window`."""
 
@@ -70,7 +87,7 @@ class Graph:
     ) -> None:
         """Record it. Nothing of the slots is held: their memory goes when its owners let it go."""
         self.window = window
-        self._memory = [weakref.ref(slot.layers[0]) for slot in slots]
+        self.memory = Memory(slots)
         self._inputs = torch.zeros(2, len(slots), dtype=torch.long, device=model.device)
         rotary = model.rotary  # which makes new tables for longer texts: these ones are kept here
         self._tables = tables = [
@@ -86,16 +103,6 @@ class Graph:
         self._recording = recorder.record(work)
         self.num_bytes = self._recording.num_bytes
         self.num_checked = 0
-
-    def lies_in(self, slots: Sequence[Slot]) -> bool:
-        """Whether it works on the memory of `slots`."""
-        pairs = zip(slots, self._memory, strict=True)
-        return all(slot.layers[0] is memory() for slot, memory in pairs)
-
-    @property
-    def is_void(self) -> bool:
-        """Whether memory that it works on is gone."""
-        return any(memory() is None for memory in self._memory)
 
     def step(self, ids: Sequence[int], slots: Sequence[Slot]) -> Tensor:
         """The logits (rows, V) after `ids`, a token for each slot."""
@@ -113,7 +120,7 @@ class Graphs:
         """A replay may differ by `tolerance` from a pass that is not recorded: see `difference`."""
         self._model, self._recorder, self._tolerance = model, recorder, tolerance
         self._kept: OrderedDict[tuple[Rows, int], Graph] = OrderedDict()
-        self._num_steps: OrderedDict[Rows, int] = OrderedDict()  # that were not replayed
+        self._waiting: OrderedDict[Rows, tuple[Memory, int]] = OrderedDict()  # steps without one
         self._not_worth: set[tuple[int, int]] = set()  # numbers of rows, and windows
         self._rest = 0
         self._fault = ""
@@ -144,7 +151,7 @@ class Graphs:
         window = window_for(1 + max(slot.length for slot in slots))
         try:
             graph = self._found(rows, window, slots)
-            if graph is None and self._is_time(rows, window):
+            if graph is None and self._is_time(rows, window, slots):
                 graph = self._recorded(rows, window, slots)
             if graph is not None and graph.num_checked < CHECKS:
                 return self._checked(rows, graph, ids, slots)
@@ -158,7 +165,7 @@ class Graphs:
         """Free the memory of all recordings, and make none for a while → whether there were any."""
         had_any = bool(self._kept)
         self._kept.clear()
-        self._num_steps.clear()
+        self._waiting.clear()
         self._rest = REST
         return had_any
 
@@ -167,22 +174,25 @@ class Graphs:
 
     def _found(self, rows: Rows, window: int, slots: Sequence[Slot]) -> Graph | None:
         graph = self._kept.get((rows, window))
-        if graph is None or not graph.lies_in(slots):
+        if graph is None or not graph.memory.is_of(slots):
             return None
         self._kept.move_to_end((rows, window))
         return graph
 
-    def _is_time(self, rows: Rows, window: int) -> bool:
+    def _is_time(self, rows: Rows, window: int, slots: Sequence[Slot]) -> bool:
         """Whether to record a step of `rows`, which could not be replayed."""
         if self._fault or (len(rows), window) in self._not_worth:
             return False
         if self._rest:
             self._rest -= 1
             return False
-        self._num_steps[rows] = num = self._num_steps.pop(rows, 0) + 1
-        if len(self._num_steps) > _MOST_WATCHED:
-            self._num_steps.popitem(last=False)
-        return num > PATIENCE
+        memory, num = self._waiting.pop(rows, (None, 0))
+        if memory is None or not memory.is_of(slots):
+            memory, num = Memory(slots), 0
+        self._waiting[rows] = memory, num + 1
+        if len(self._waiting) > _MOST_WAITING:
+            self._waiting.popitem(last=False)
+        return num >= PATIENCE
 
     def _recorded(self, rows: Rows, window: int, slots: Sequence[Slot]) -> Graph | None:
         """A new recording; those that are void go, then within the bounds those used last stay."""
@@ -190,12 +200,12 @@ class Graphs:
         if graph.num_bytes > MOST_BYTES:
             self._not_worth.add((len(rows), window))
             return None
-        for key in [key for key, kept in self._kept.items() if kept.is_void]:
+        for key in [key for key, kept in self._kept.items() if kept.memory.is_gone]:
             del self._kept[key]
         self._kept[rows, window] = graph
         while len(self._kept) > MOST_KEPT or self._num_bytes > MOST_BYTES:
             (others, _), _ = self._kept.popitem(last=False)
-            self._num_steps.pop(others, None)  # they wait again
+            self._waiting.pop(others, None)  # they wait again
         return graph
 
     @property

@@ -55,7 +55,7 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._side = torch.cuda.Stream(device)
+        self._side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._kept: WeakSet[torch.cuda.CUDAGraph] = WeakSet()
 
     def record(self, work: Work) -> Recording:

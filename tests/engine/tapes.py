@@ -21,6 +21,10 @@ from engine.recording import Recording, Work
 class Tape(TorchDispatchMode):
     """Writes down what is done inside of it."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # there is none to skip; to skip it, torch would import it for seconds
+
     def __init__(self) -> None:
         super().__init__()
         self._steps: list[tuple[Callable[..., Any], Any, Any, Any]] = []

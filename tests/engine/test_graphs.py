@@ -86,10 +86,10 @@ def compare(model: Llama, plain: Llama, prompts: list[list[int]], num: int) -> N
     """The same tokens, from logits that are nearly the same."""
     mine = steps(model, [slot_with(model, ids) for ids in prompts], num)
     expected = steps(plain, [slot_with(plain, ids) for ids in prompts], num)
-    best = expected.topk(2).values
-    assert (best[..., 0] - best[..., 1]).min() > 1e-3, "two tokens tie: choose another seed"
-    assert torch.equal(mine.argmax(dim=-1), expected.argmax(dim=-1))
     assert difference(mine, expected) < EXACT
+    margins = expected.topk(2).values @ torch.tensor([1.0, -1.0])
+    assert margins.min() > 4 * (mine - expected).abs().max(), "two tokens tie: choose another seed"
+    assert torch.equal(mine.argmax(dim=-1), expected.argmax(dim=-1))
 
 
 # --- the same answers -----------------------------------------------------------------------------
@@ -242,10 +242,11 @@ def test_guesses_between_recorded_steps(
         return calls[0] % 2 == 0
 
     monkeypatch.setattr(Worth, "allows", every_second)
+    few = Sampling(temperature=0, logit_bias={65: 5.0, 66: 5.0, 67: 5.0})  # soon they repeat
     replies = []
     for each in (model, plain):
         bench = Bench(folder, model=each)
-        replies.append(answers(bench, [[256, *(prompt_of(14)[1:] * 4)]], 80))
+        replies.append(answers(bench, [prompt_of(20)], 120, sampling=few))
         bench.scheduler.close()
         assert any(num > 1 for passed in bench.model.passes[1:] for num in passed)
     assert replies[0] == replies[1] and tape.num_replayed > 5
@@ -502,7 +503,7 @@ def test_nothing_is_recorded_on_a_cpu() -> None:
 
 @pytest.mark.parametrize("num", [1, 255, 256, 257, 1000, 1024, 1025, 2048, 2049, 5000, 131072])
 def test_a_window_is_a_quarter_too_wide_at_most(num: int) -> None:
-    assert num <= window_for(num) <= max(256, 1.25 * num) and window_for(num) % 256 == 0
+    assert num <= window_for(num) <= max(num + 255, 1.25 * num) and window_for(num) % 256 == 0
 
 
 def test_windows_are_few() -> None:
