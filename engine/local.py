@@ -33,6 +33,7 @@ from engine.detokenize import Detokenizer
 from engine.device import choose_device, device_name, held_bytes
 from engine.draft import DraftModel
 from engine.generate import ReplyStream, Row
+from engine.llama import Llama
 from engine.opening import LoadedModel, Opened, open_draft, open_model
 from engine.options import USUAL, Options
 from engine.pace import thread_choices
@@ -67,6 +68,8 @@ class LocalEngine:
             self._model, note = self._load(opened, device, options.precision)
             budget = budget_for(self._model.cache_shape, options)
             disk = disk_tier(options, opened, self._model)
+            if options.deterministic and isinstance(self._model, Llama):
+                self._model.graphs = None  # which serve the steps of some rows and not of others
             self._draft = self._load(draft, self._device, options.precision)[0] if draft else None
             guesser = self._guesser(budget.device_bytes)
             self._scheduler.serve(
@@ -183,7 +186,9 @@ class LocalEngine:
         return len(self._view.format.render(messages))
 
     def info(self) -> EngineInfo:
-        """See `Engine.info`."""
+        """See `Engine.info`. What is told of the kernels may change while the model runs."""
+        if isinstance(self._model, Llama):
+            return replace(self._view.info, kernels=self._model.kernels)
         return self._view.info
 
     def show(self, messages: Sequence[Message]) -> str:

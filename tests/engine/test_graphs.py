@@ -8,22 +8,25 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from engine import graphs
+from engine import graphs, loading
 from engine.base import Sampling
 from engine.checkpoint import open_checkpoint
 from engine.graphs import CHECKS, PATIENCE, Graphs, difference, window_for
 from engine.kv_cache import Kept, Slot
 from engine.llama import Llama
+from engine.local import LocalEngine
+from engine.options import Options
 from engine.quantize import Precision
 from engine.recording import Recording, Work, recorder_for
 from engine.speculation import Worth
 from engine.weights import load_llama
-from tests.engine.answers import ids_of
+from tests.engine.answers import ask, ids_of
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.passes import PROMPT, write
 from tests.engine.scheduling import OUT_OF_MEMORY, Bench, prompt_of
@@ -476,6 +479,43 @@ def test_a_recording_that_is_not_faster(model: Llama, plain: Llama, tape: TapeRe
     tape.replay_seconds = 0.5
     compare(model, plain, [prompt_of(300)], 2 * FIRST)
     assert model.kernels == "Decoding replays CUDA graphs."
+
+
+# --- loading --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def recording_device(tape: TapeRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The CPU records, and has no kernels but those of torch."""
+
+    def load(*given: Any, **how: Any) -> Llama:
+        return by_torch(load_llama(*given, **how))
+
+    monkeypatch.setattr(loading, "load_llama", load)
+    monkeypatch.setattr(loading, "can_step", lambda _model: False)
+    monkeypatch.setattr(loading, "recorder_for", lambda _device: tape)
+
+
+@pytest.mark.usefixtures("recording_device")
+def test_what_becomes_of_graphs_is_told(folder: Path, tape: TapeRecorder) -> None:
+    """At loading, when they were tried, and later, when they failed."""
+    engine = LocalEngine(folder, Options(device="cpu", threads=1))
+    assert engine.info().kernels == "Decoding replays CUDA graphs."
+    tape.after = lambda logits: logits * 2
+    sampling = Sampling(temperature=0, max_new_tokens=2 * FIRST)
+    ask(engine, [{"role": "user", "content": "Hello!"}], sampling)
+    assert "Decoding runs without CUDA graphs: " in engine.info().kernels
+    engine.close()
+
+
+@pytest.mark.usefixtures("recording_device")
+def test_a_deterministic_engine_has_none(folder: Path, tape: TapeRecorder) -> None:
+    engine = LocalEngine(folder, Options(device="cpu", threads=1, deterministic=True))
+    before = tape.num_recorded
+    sampling = Sampling(temperature=0, max_new_tokens=2 * FIRST)
+    ask(engine, [{"role": "user", "content": "Hello!"}], sampling)
+    assert before == tape.num_recorded == 1 and "graphs" not in engine.info().kernels
+    engine.close()
 
 
 # --- what is not recorded -------------------------------------------------------------------------
