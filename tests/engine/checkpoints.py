@@ -30,6 +30,65 @@ BASE: dict[str, Any] = {
 # Wide enough for the own kernels.
 WIDE: dict[str, Any] = {"hidden_size": 128, "intermediate_size": 192, "head_dim": 32}
 
+# Shapes of each generation, tiny: what differs is heads, ties, rotary scaling, biases, head size.
+GENERATIONS: dict[str, dict[str, Any]] = {
+    "llama-1 (MHA, 1e-6)": {"num_key_value_heads": 4, "rms_norm_eps": 1e-6},
+    "llama-2 70B (GQA)": {"num_attention_heads": 8, "num_key_value_heads": 1},
+    "code-llama (theta 1e6)": {"num_key_value_heads": 4, "rope_theta": 1e6},
+    "vicuna 16k (linear)": {"rope_scaling": {"type": "linear", "factor": 4.0}},
+    "long child (dynamic, short)": {"rope_scaling": {"type": "dynamic", "factor": 2.0}},
+    "long child (dynamic, past its length)": {
+        "rope_scaling": {"type": "dynamic", "factor": 4.0},
+        "max_position_embeddings": 16,
+    },
+    "yarn": {
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+        "head_dim": 16,
+    },
+    "yarn, untruncated ramp, own factor": {
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 8.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 16.0,
+            "beta_slow": 2.0,
+            "attention_factor": 1.3,
+            "truncate": False,
+        },
+        "head_dim": 16,
+    },
+    "llama-3 (GQA, theta 5e5)": {"rope_theta": 500000.0},
+    "llama-3.1 (llama3 scaling)": {
+        "rope_theta": 500000.0,
+        "head_dim": 16,
+        "rope_scaling": {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "llama-3.2 (tied, new spelling)": {
+        "tie_word_embeddings": True,
+        "head_dim": 16,
+        "rope_theta": None,
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 500000.0,
+            "factor": 32.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    },
+    "biases": {"attention_bias": True, "mlp_bias": True},
+}
+
 SPECIALS = (
     "<|begin_of_text|>",
     "<|end_of_text|>",

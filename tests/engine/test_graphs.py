@@ -27,11 +27,10 @@ from engine.recording import Recording, Work, recorder_for
 from engine.speculation import Worth
 from engine.weights import load_llama
 from tests.engine.answers import ask, ids_of
-from tests.engine.checkpoints import make_checkpoint
+from tests.engine.checkpoints import GENERATIONS, make_checkpoint
 from tests.engine.passes import PROMPT, write
 from tests.engine.scheduling import OUT_OF_MEMORY, Bench, prompt_of
 from tests.engine.tapes import TapeRecorder, by_torch
-from tests.engine.test_llama import GENERATIONS
 
 CPU = torch.device("cpu")
 EXACT = 1e-4
