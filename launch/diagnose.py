@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import re
 import shutil
@@ -22,6 +23,7 @@ from launch.start import find_running
 PACKAGES = ("torch", "gradio", "sqlite-utils", "tokenizers", "transformers", "pysqlite3")
 RECORD = re.compile(r"\d{4}-\d\d-\d\d \S+ (?P<level>[A-Z]+) ")  # how a record in the log begins
 NUM_ERRORS, NUM_PLACES = 3, 30
+FULL_BYTES = 2_000_000  # less than this is no room for a start
 
 
 def check(settings: Settings) -> int:
@@ -122,14 +124,20 @@ def _data_facts(data: Path, problems: list[str]) -> Iterator[tuple[str, str]]:
         version = (data / FORMAT_FILE).read_text(encoding="ascii").strip()
     except OSError:
         version = "none"
-    yield "data", f"{data}, format {version}, {shutil.disk_usage(data).free / 1e9:.1f} GB free"
+    free = shutil.disk_usage(data).free
+    yield "data", f"{data}, format {version}, {free / 1e9:.1f} GB free"
+    if not os.access(data, os.W_OK):
+        problems.append(f"{data} cannot be written. Mend its permissions, or use --data FOLDER.")
+    elif free < FULL_BYTES:
+        problems.append(f"The disk of {data} is full. Make room there.")
     running = find_running(data)
     yield "running", f"process {running[0].pid}, port {running[0].port}" if running else "no"
     database = data / DATABASE
     if database.exists():
+        size = sum(file.stat().st_size for file in data.glob(f"{DATABASE}*"))  # its WAL too
         yield (
             "database",
-            f"{database.stat().st_size / 1e6:.1f} MB, {_integrity(database, problems)}",
+            f"{size / 1e6:.1f} MB, {_integrity(database, problems)}",
         )
     backups = sorted((data / "backups").glob("*.db"))
     yield "backups", f"{len(backups)}" + (f", newest {backups[-1].name}" if backups else "")

@@ -25,9 +25,12 @@ def move(settings: Settings, target: str) -> int:
         raise Problem(f"{new} is not empty. Name a folder that does not exist yet.")
     if new == old or old in new.parents or new in old.parents:
         raise Problem(f"{new} and {old} lie within each other. Name another folder.")
+    usual = old == data_folder()
     try:
         _copy_all(old, new)
         new.chmod(0o700)
+        if usual:
+            _remember_place(new)
     except BaseException as error:  # Ctrl-C too: half a copy would stand in the way of the next
         with contextlib.suppress(OSError):
             _clear(new)
@@ -37,10 +40,10 @@ def move(settings: Settings, target: str) -> int:
             f"The data could not be copied to {new} ({_reason(error)}). It is still whole "
             f"in {old}; make room and try again."
         ) from error
-    usual = old == data_folder()
-    if usual:
-        _remember_place(new)
-    _clear(old, keep=MOVED_FILE)  # the note that leads to the new place
+    try:
+        _clear(old, keep=MOVED_FILE)  # the note that leads to the new place
+    except OSError as error:
+        print(f"What is left in {old} could not be removed ({_reason(error)}): delete it yourself.")
     if usual and "CORRAL_DATA" not in os.environ:
         print(f"Everything lies in {new} now; later starts look there.")
     else:
@@ -118,7 +121,7 @@ def remove(settings: Settings) -> int:
     if (settings.data / FORMAT_FILE).is_file():  # --data may name any folder
         question = f"Remove ALL conversations, models, backups and logs in {settings.data}?"
         if _agreed(question, "remove everything"):
-            shutil.rmtree(settings.data)
+            _remove_all(settings.data)
             _forget_place()
             print("The data is removed.")
         else:
@@ -127,6 +130,16 @@ def remove(settings: Settings) -> int:
         print(f"{settings.data} is no data folder of Corral: nothing in it was removed.")
     print(f"To finish, delete the folder {ROOT}.")
     return 0
+
+
+def _remove_all(data: Path) -> None:
+    try:
+        shutil.rmtree(data)
+    except OSError as error:
+        raise Problem(
+            f"{data} could not be removed ({_reason(error)}). Mend the cause and run this again, "
+            "or delete the folder yourself."
+        ) from error
 
 
 def _agreed(question: str, word: str) -> bool:

@@ -52,12 +52,13 @@ def check_format(data: Path) -> None:
     """Write the format version into a new folder; refuse a folder of a newer Corral."""
     file = data / FORMAT_FILE
     try:
-        found = int(file.read_text(encoding="ascii"))
-    except FileNotFoundError:
-        file.write_text(f"{FORMAT}\n", encoding="ascii")
-        return
+        text = file.read_text(encoding="ascii").strip() if file.exists() else ""
+        found = int(text or 0)
     except ValueError as error:
         raise Problem(f"{file} should hold one number. Write {FORMAT} into it.") from error
+    if not text:  # a new folder, or one that was made while the disk was full
+        file.write_text(f"{FORMAT}\n", encoding="ascii")
+        return
     if found > FORMAT:
         raise Problem(
             f"The data in {data} was written by a newer Corral (format {found}, this one knows "

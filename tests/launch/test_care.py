@@ -24,6 +24,12 @@ def test_a_new_folder_gets_the_format_and_a_newer_one_is_refused(tmp_path: Path)
         prepare_data_folder(tmp_path)
 
 
+def test_a_folder_that_was_made_while_the_disk_was_full_is_used_later(tmp_path: Path) -> None:
+    (tmp_path / place.FORMAT_FILE).touch()
+    prepare_data_folder(tmp_path)
+    assert (tmp_path / place.FORMAT_FILE).read_text() == f"{place.FORMAT}\n"
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Problem, match="--data FOLDER"):

@@ -1,6 +1,7 @@
 """`launcher.py check`: facts and errors for a report, nothing that was said, nobody's name."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -41,3 +42,24 @@ def test_what_is_wrong_is_told_without_the_name_of_the_person(
     assert "not checked (nothing is installed)" in told and "port (command line)" in told
     assert ERROR.format("~/share/corral") in told
     assert str(home) not in told
+
+
+@pytest.mark.parametrize(
+    ("writable", "free", "hindrance"),
+    [(False, 10**9, "cannot be written"), (True, 10**3, "is full"), (True, 10**9, "")],
+)
+def test_a_folder_that_hinders_a_start_is_told(
+    writable: bool,
+    free: int,
+    hindrance: str,
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    used_folder(read_settings([]))
+    monkeypatch.setattr(diagnose, "venv_python", lambda: home / ".venv" / "python")
+    monkeypatch.setattr(diagnose.os, "access", lambda path, mode: writable)
+    monkeypatch.setattr(diagnose.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
+    assert diagnose.check(read_settings([])) == bool(hindrance)
+    assert ("In the way" in (told := capsys.readouterr().out)) == bool(hindrance)
+    assert hindrance in told

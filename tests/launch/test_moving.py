@@ -133,6 +133,20 @@ def test_models_that_lie_elsewhere_are_linked_from_the_new_place_too(home: Path)
     assert (home / "model" / "config.json").exists()
 
 
+def refuse(*paths: object, **options: object) -> None:
+    raise OSError(30, "Read-only file system")
+
+
+def test_what_cannot_be_removed_is_named_and_found_in_the_new_place(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(old := used_folder(read_settings([])))
+    monkeypatch.setattr(moving.shutil, "rmtree", refuse)
+    assert moving.move(read_settings([]), str(home / "a")) == 0
+    assert f"{old} could not be removed (Read-only" in capsys.readouterr().out
+    assert contents(home / "a") == before and read_settings([]).data == home / "a"
+
+
 @pytest.fixture
 def venv(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment that a test may remove."""
@@ -186,6 +200,16 @@ def test_removal_leaves_nothing_where_the_data_was_moved_from(
     type_in(monkeypatch, ["no", "remove everything"])
     assert moving.remove(read_settings([])) == 0
     assert not (home / "a").exists() and not old.exists()
+
+
+def test_data_that_cannot_be_removed_is_named(
+    venv: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used_folder(read_settings([]))
+    type_in(monkeypatch, ["no", "remove everything"])
+    monkeypatch.setattr(moving.shutil, "rmtree", refuse)
+    with pytest.raises(Problem, match="could not be removed .Read-only file system"):
+        moving.remove(read_settings([]))
 
 
 def test_a_folder_that_is_not_of_corral_is_neither_removed_nor_moved(
