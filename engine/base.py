@@ -191,6 +191,7 @@ class EngineInfo:
     draft: str = ""  # display name of the model that guesses ahead
     kernels: str = ""  # which ways to multiply were measured, and how long each took
     spread: str = ""  # which layers lie in several places, and how slow that is; "": all in one
+    unrecorded: str = ""  # why a GPU decodes without CUDA graphs, where they were tried
     quality: str = ""  # what quantizing costs this model, where it was measured
     leaves_to: str = ""  # host that prompts are sent to; "": they stay on this machine
 

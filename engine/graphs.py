@@ -127,10 +127,18 @@ class Graphs:
         self._serves = False
 
     @property
+    def given_up(self) -> str:
+        """Why nothing is recorded any more, in sentences for the owner; "" if something may be."""
+        return self._fault and (
+            f"Answers are written without CUDA graphs, slower than they could be: {self._fault}. "
+            "Update the graphics driver, then load the model again."
+        )
+
+    @property
     def told(self) -> str:
         """How decoding runs, in a sentence; "" before that is known."""
         if self._fault:
-            return f"Decoding runs without CUDA graphs: {self._fault}."
+            return self.given_up
         if self._serves:
             return "Decoding replays CUDA graphs."
         return "Decoding in CUDA graphs was no faster than without." if self._not_worth else ""

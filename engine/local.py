@@ -187,9 +187,11 @@ class LocalEngine:
 
     def info(self) -> EngineInfo:
         """See `Engine.info`. What is told of the kernels may change while the model runs."""
-        if isinstance(self._model, Llama):
-            return replace(self._view.info, kernels=self._model.kernels)
-        return self._view.info
+        model, info = self._model, self._view.info
+        if not isinstance(model, Llama):
+            return info
+        given_up = model.graphs.given_up if model.graphs is not None else ""
+        return replace(info, kernels=model.kernels, unrecorded=given_up)
 
     def show(self, messages: Sequence[Message]) -> str:
         """The prompt that `messages` become, with its markers, for people to look at."""

@@ -151,7 +151,8 @@ class ModelsPanel:
         base = "" if info.chat else self._say("panels.models.base")
         own = self._services.running.name == BUILT_IN
         basic = self._say("panels.models.basic") if own else ""
-        told = [translated(said, self._strings) or said for said in (info.spread, info.note)]
+        said = (info.spread, info.note, info.unrecorded)
+        told = [translated(each, self._strings) or each for each in said]
         return [*filter(None, (basic, base, *told))]
 
     def _waiting(self, loading: bool) -> str:

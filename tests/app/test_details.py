@@ -154,6 +154,17 @@ def test_where_the_layers_of_a_large_model_lie_is_told_in_each_language(
     assert len(re.findall("2 [层層]", found)) == len(places)
 
 
+@pytest.mark.parametrize("language", TRANSLATIONS)
+def test_why_a_gpu_does_without_graphs_is_told_in_each_language(language: str) -> None:
+    why = "a replay computed other numbers (by 0.3 of the largest)"
+    told = (
+        f"Answers are written without CUDA graphs, slower than they could be: {why}. "
+        "Update the graphics driver, then load the model again."
+    )
+    found = translated(told, Strings.load(language))
+    assert "CUDA" in found and "0.3" in found and "replay" not in found
+
+
 @pytest.mark.parametrize("text", ["", "nobody wrote this sentence", "x" * 100_000])
 def test_what_has_no_translation_is_left_out_of_a_page_in_another_language(text: str) -> None:
     assert translated(text, Strings.load("zh-Hans")) == ""

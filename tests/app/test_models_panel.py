@@ -47,9 +47,10 @@ class Named(TellingEngine):
     name: str = ""
     note: str = ""
     spread: str = ""
+    unrecorded: str = ""
 
     def info(self) -> EngineInfo:
-        told = {"note": self.note, "spread": self.spread}
+        told = {"note": self.note, "spread": self.spread, "unrecorded": self.unrecorded}
         return EngineInfo(self.name, "p", "none", 0, 4096, "cpu", "fp32", **told)
 
 
@@ -215,6 +216,11 @@ def test_a_model_in_several_places_says_where_it_lies(
         language
     ] in html
     assert (lies in html) is (language == "en")
+
+
+def test_a_gpu_that_does_without_graphs_says_why(services: Services, garage: Garage) -> None:
+    garage.loaded[0].unrecorded = "Answers are written without CUDA graphs."
+    assert garage.loaded[0].unrecorded in shown(make_panels(services))["html"]
 
 
 def test_an_adapter_over_the_model_that_answers_is_switched_to_and_not_loaded(
