@@ -47,6 +47,11 @@ def explain(error: BaseException | str, strings: Strings) -> Explanation:
     return _say(_UNEXPECTED, strings)
 
 
+def headline(told: Explanation, strings: Strings) -> str:
+    """The title as a sentence, to stand before others."""
+    return strings.say("page.notice.headline", title=told.title)
+
+
 def explain_status(status: Status, strings: Strings) -> Explanation:
     """Explain how a message ended."""
     return _say(f"status.{status}", strings)

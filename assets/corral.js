@@ -1,16 +1,21 @@
 /* The page begins here: what each control does, keys, and the parts that Gradio mounts. The server
    renders, the scripts paint: each pane's value is data. Clicks on [data-act] go to the server. */
 
-import { detach, listenForFiles, whole } from './files.js';
+import { detach, listenForFiles, uploading, whole } from './files.js';
 import { closeSeek, openSeek, step, typed } from './find.js';
 import { drawer, open, rename, scrolled, shelf } from './list.js';
 import { serveMeter } from './meter.js';
 import { serveDialogs } from './panels.js';
 import { paint } from './panes.js';
 import { follow, jumpButton, atEnd } from './scroll.js';
-import { byId, fire, insist, language, state, theme, whenThere, WINDOW, words } from './state.js';
+import { byId, fire, going, insist, language, later, others, state, theme, whenThere, WINDOW, words } from './state.js';
 import { copy, edit, endEdit, moveInMenu, placeMenu, resend } from './turns.js';
 import { fitHeight, keepDraft, send } from './write.js';
+
+function answer(event, { dataset }, on) {
+  state.stuck = true;
+  fire(event, { key: state.key, id: Number(dataset.id), on });
+}
 
 const act = {
   new: () => { open(null); byId('ask').focus(); },
@@ -23,23 +28,16 @@ const act = {
   attach: () => byId('pick').click(),
   detach,
   stop: () => fire('stop', { key: state.key }),
-  again: (el) => { state.stuck = true; fire('again', { key: state.key, id: Number(el.dataset.id) }); },
-  continue: (el) => { state.stuck = true; fire('resume', { key: state.key, id: Number(el.dataset.id) }); },
-  anyway: (el) => {
-    state.stuck = true;
-    const id = Number(el.dataset.id);
-    fire('anyway', { key: state.key, id, on: Boolean(document.querySelector(`#m-${id}.prompt`)) });
-  },
+  again: (el) => answer('again', el),
+  continue: (el) => answer('resume', el),
+  anyway: (el) => answer('anyway', el, Boolean(document.querySelector(`#m-${el.dataset.id}.prompt`))),
   appeal: (el) => { el.disabled = true; fire('appeal', { key: state.key, id: Number(el.dataset.id) }); },
   version: (el) => fire('version', { key: state.key, id: Number(el.dataset.id) }),
   edit: (el) => edit(el.closest('.turn')),
   'edit-prompt': (el) => { const turn = byId(`m-${el.dataset.id}`); if (turn) edit(turn); },
   'cancel-edit': (el) => endEdit(el.closest('.turn')),
   resend: (el) => resend(el.closest('.turn')),
-  copy: (el) => {
-    const turn = el.closest('.turn');
-    copy(turn.dataset.raw ?? whole(turn), el);
-  },
+  copy: (el) => copy(el.closest('.turn').dataset.raw ?? whole(el.closest('.turn')), el),
   'copy-code': (el) => copy(el.closest('figure').querySelector('code').textContent, el),
   wrap: (el) => {
     const on = el.closest('figure').classList.toggle('wrapped');
@@ -56,7 +54,7 @@ const act = {
   pin: (el) => fire('pin', { key: el.dataset.key, on: el.dataset.on === '1' }),
   rename: (el) => rename(el.dataset.key, el.closest('.conv')?.querySelector('.name') || document.querySelector('#head h1')),
   trash: (el) => fire('trash', { key: el.dataset.key }),
-  restore: (el) => { fire('restore', { key: el.dataset.key }); const t = el.closest('.toast'); if (t) t.remove(); },
+  restore: (el) => { fire('restore', { key: el.dataset.key }); el.closest('.toast')?.remove(); },
   dismiss: (el) => el.closest('.toast').remove(),
   shelf: (el) => shelf(state.mode === el.dataset.mode ? '' : el.dataset.mode, state.tag),
   'seek-next': () => step(1),
@@ -118,18 +116,13 @@ function listen() {
     }
   });
 
-  let searching, drafting;
-  document.addEventListener('input', (event) => {
-    if (event.target.id === 'find' || event.target.id === 'seek-text') {
-      const search = event.target.id === 'find' ? () => fire('listing') : typed;
-      clearTimeout(searching);
-      searching = setTimeout(search, 150);
-    } else if (event.target.id === 'ask') {
-      fitHeight();
-      clearTimeout(drafting);
-      drafting = setTimeout(keepDraft, 500);
-    }
-  });
+  const keep = later(keepDraft, 500);
+  const typing = {
+    find: later(() => fire('listing'), 150),
+    'seek-text': later(typed, 150),
+    ask: () => { fitHeight(); keep(); },
+  };
+  document.addEventListener('input', ({ target }) => typing[target.id]?.());
 
   document.addEventListener('change', (event) => {
     if (event.target.id !== 'language') return;
@@ -137,12 +130,9 @@ function listen() {
     location.reload();
   });
 
-  let scrolling = 0;
+  const browse = later(scrolled, 60);
   document.addEventListener('scroll', (event) => {
-    if (event.target.id === 'listing') {
-      clearTimeout(scrolling);
-      scrolling = setTimeout(scrolled, 60);
-    }
+    if (event.target.id === 'listing') browse();
     if (event.target.id !== 'scroll') return;
     state.stuck = atEnd();
     jumpButton();
@@ -150,7 +140,10 @@ function listen() {
 
   document.addEventListener('submit', (event) => event.preventDefault());
   // Gradio would abort its stream here and report that as an error; the browser just closes it.
-  addEventListener('beforeunload', (event) => event.stopImmediatePropagation(), true);
+  addEventListener('beforeunload', (event) => {
+    event.stopImmediatePropagation();
+    if (uploading()) event.preventDefault();
+  }, true);
   addEventListener('pagehide', () => {
     if (byId('ask')) keepDraft();
     const body = [...state.aside].join(' ');
@@ -158,12 +151,16 @@ function listen() {
   });
   setInterval(() => { if (state.aside.size) fire('listing'); }, 240000); // still here
   addEventListener('resize', () => follow());
-  // What another tab did in the meantime.
+  addEventListener('popstate', () => { byId('dialog')?.close(); open(inAddress()); });
+  // What another tab did in the meantime, or does just now.
+  others.onmessage = () => document.dispatchEvent(new Event('visibilitychange'));
   document.addEventListener('visibilitychange', () => {
     if (document.visibilityState !== 'visible' || state.live || state.sending || !state.trigger) return;
-    fire('view', { key: state.key || null });
+    fire('view', { key: going() || null });
   });
 }
+
+const inAddress = () => new URLSearchParams(location.search).get('c') || '';
 
 // -- beginning -----------------------------------------------------------------------------
 
@@ -199,7 +196,7 @@ function ready() {
   byId('side').setAttribute('role', 'navigation');
   theme();
   if (navigator.platform.startsWith('Mac')) document.querySelector('.new kbd').textContent = '⌘ K';
-  state.key = new URLSearchParams(location.search).get('c') || '';
+  state.key = inAddress();
   connect(bridge);
   listenForFiles();
   byId('ask').focus();

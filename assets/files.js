@@ -3,33 +3,40 @@
 
 import { button, built, tell, utter, warn } from './nodes.js';
 import { fireDialog } from './panels.js';
-import { byId, words } from './state.js';
+import { byId, fire, going, state, words } from './state.js';
 import { keepDraft } from './write.js';
 
 const PART = 270000; // bytes of a file in one request
 const HUGE_PASTE = 10000; // characters from which a paste becomes a file
 const uploads = []; // one after the other; the first is on its way
+const begun = new Set(); // those that become chips and do not stand in the box yet
+const text = (chip) => chip.querySelector('pre')?.textContent;
 
 /* What is written in `root` and attached to it, as one text. */
 export function whole(root) {
   const own = root.querySelector('textarea, .bubble');
   const files = Array.from(root.querySelectorAll('.file pre'), (pre) => pre.textContent);
-  return [own.value ?? own.textContent, ...files].filter((text) => text.trim()).join('\n\n');
+  return [own.value ?? own.textContent, ...files].filter((part) => part.trim()).join('\n\n');
 }
 
+export const uploading = () => uploads.length > 0;
+
+/* Send a file up, for the conversation that is in view now or on its way. */
 export function sendFile(file, mode, ended) {
-  uploads.push({ file, mode, ended, place: 0, name: crypto.getRandomValues(new Uint32Array(4)).join('') });
-  if (uploads.length === 1) sendPart();
+  const name = crypto.getRandomValues(new Uint32Array(4)).join('');
+  const upload = { file, mode, ended, name, place: 0, key: going(), temporary: state.temporary };
+  if (uploads.push(upload) === 1) sendPart();
+  return upload;
 }
 
 function sendPart() {
-  const [{ file, name, place, mode }] = uploads;
+  const [{ file, name, place, mode, key, temporary }] = uploads;
   const reader = new FileReader();
   uploads[0].place += PART;
   reader.onloadend = () => {
     const part = { upload: name, name: file.name, place: String(place), content: String(reader.result || '').split(',')[1] || '' };
     if (place + PART >= file.size) part.last = '1';
-    fireDialog('desk', { mode, text: JSON.stringify(part) });
+    fireDialog('desk', { mode, key, temporary, text: JSON.stringify(part) });
   };
   reader.readAsDataURL(file.slice(place, place + PART));
 }
@@ -46,20 +53,35 @@ export function answeredFile(value) {
   }
 }
 
-/* A file becomes a chip in the box; the holder that is returned has its node. */
+/* A file becomes a chip in the box of its conversation, or in its draft once that is out of view. */
 export function attach(file) {
-  const shown = { node: built('<li class="file busy" aria-busy="true"></li>') };
-  shown.node.textContent = file.name;
-  byId('files').append(shown.node);
-  sendFile(file, 'attach.part', (value) => {
-    const waiting = shown.node;
-    shown.node = value.chip ? built(value.chip) : null;
-    if (!value.chip) { waiting.remove(); warn(value.said); return; }
-    waiting.replaceWith(shown.node);
-    utter(value.said);
-    keepDraft();
+  const waiting = built('<li class="file busy" aria-busy="true"></li>');
+  waiting.textContent = file.name;
+  byId('files').append(waiting);
+  const upload = sendFile(file, 'attach.part', ({ chip, said }) => {
+    if (!begun.delete(upload)) return; // wanted as text instead
+    if (!chip) { waiting.remove(); warn(said); return; }
+    upload.chip = built(chip);
+    utter(said);
+    if (waiting.isConnected) { waiting.replaceWith(upload.chip); keepDraft(); return; }
+    begun.add(upload); // the draft that is read on the way back may still lack it
+    const { key, temporary } = upload;
+    fire('draft', { mode: 'add', key: key || null, temporary, text: text(upload.chip) });
   });
-  return shown;
+  upload.chip = waiting;
+  begun.add(upload);
+  return upload;
+}
+
+/* Back in a conversation: its files that were left on their way stand in the box. */
+export function returned() {
+  for (const upload of begun) {
+    const { chip, key, temporary } = upload;
+    if (key !== state.key || (!key && temporary !== state.temporary)) continue;
+    if (text(chip)) begun.delete(upload);
+    if (!text(chip) || !whole(byId('composer')).includes(text(chip))) byId('files').append(chip);
+  }
+  keepDraft();
 }
 
 export function detach(control) {
@@ -72,19 +94,20 @@ export function detach(control) {
 }
 
 /* A very long paste becomes a file, unless it is wanted as text. */
-function attachPaste(text) {
+function attachPaste(pasted) {
   const ask = byId('ask');
   const { selectionStart, selectionEnd } = ask;
-  const shown = attach(new File([text], words.pasted_name));
+  const upload = attach(new File([pasted], words.pasted_name));
   const instead = button('dismiss', words.paste_text);
   instead.className = 'btn';
   instead.addEventListener('click', () => {
-    if (shown.node) shown.node.remove();
-    ask.setRangeText(text.replace(/\r\n?/g, '\n'), selectionStart, selectionEnd, 'end');
+    begun.delete(upload);
+    upload.chip.remove();
+    ask.setRangeText(pasted.replace(/\r\n?/g, '\n'), selectionStart, selectionEnd, 'end');
     ask.dispatchEvent(new Event('input', { bubbles: true }));
     ask.focus();
   });
-  tell(words.pasted.replace('{count}', text.length.toLocaleString()), '', instead);
+  tell(words.pasted.replace('{count}', pasted.length.toLocaleString()), '', instead);
 }
 
 /* Files that are dropped on the conversation; elsewhere the browser would leave the page for them. */
@@ -101,11 +124,11 @@ export function listenForFiles() {
   });
   document.addEventListener('paste', (event) => {
     if (event.target.id !== 'ask') return;
-    const text = event.clipboardData.getData('text/plain');
+    const pasted = event.clipboardData.getData('text/plain');
     const { files } = event.clipboardData;
-    if (text ? text.length <= HUGE_PASTE : !files.length) return;
+    if (pasted ? pasted.length <= HUGE_PASTE : !files.length) return;
     event.preventDefault();
-    if (text) attachPaste(text);
+    if (pasted) attachPaste(pasted);
     else for (const file of files) attach(file);
   });
   byId('pick').addEventListener('change', (event) => {

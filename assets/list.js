@@ -1,6 +1,6 @@
 /* The list at the side: opening, renaming, shelves, and the rows around those in view. */
 
-import { byId, fire, insist, state, WINDOW, words } from './state.js';
+import { byId, fire, going, insist, state, WINDOW, words } from './state.js';
 import { emptyBox, keepDraft } from './write.js';
 
 const ROW = 36; // pixels a row; the server sends those around the ones in view
@@ -8,23 +8,31 @@ const ROW = 36; // pixels a row; the server sends those around the ones in view
 export function open(key, id, temporary = false) {
   keepDraft();
   drawer(false);
+  const { value } = byId('ask');
+  const files = [...byId('files').children];
   if ((key || '') !== state.key) emptyBox();
   Object.assign(state, { last: WINDOW, temporary });
-  insist('view', { key: key || null, id: id || null });
+  insist('view', { key: key || null, id: id || null }, () => { // nothing came: as it was
+    markOpen();
+    if (!byId('ask').value) byId('ask').value = value;
+    byId('files').prepend(...files);
+  });
+  markOpen();
 }
 
 export function rename(key, holder) {
   const title = holder.textContent;
+  const opener = document.activeElement.closest('.conv')?.querySelector('a') || document.activeElement;
   const input = document.createElement('input');
-  input.className = 'rename';
-  input.maxLength = 200;
-  input.value = title;
+  Object.assign(input, { className: 'rename', maxLength: 200, value: title });
   input.setAttribute('aria-label', words.rename_label);
   let ended = false;
   const end = (keep) => {
     if (ended) return;
     ended = true;
+    const held = document.activeElement === input;
     input.replaceWith(holder);
+    if (held) opener.focus();
     const text = input.value.trim();
     if (!keep || !text || text === title) return;
     holder.textContent = text; // at once; the server's answer says the same
@@ -64,13 +72,16 @@ export function scrolled() {
 export function drawer(show) {
   const on = show === undefined ? !document.body.classList.contains('drawer') : show;
   document.body.classList.toggle('drawer', on);
-  document.querySelector('#head [data-act="drawer"]')?.setAttribute('aria-expanded', String(on));
-  if (on) byId('find').focus();
+  const [close, opener] = document.querySelectorAll('[data-act="drawer"]');
+  const held = byId('side').contains(document.activeElement);
+  opener?.setAttribute('aria-expanded', String(on));
+  if (on) close.focus(); // not the search: a phone would cover the list with its keyboard
+  else if (held) opener?.focus();
 }
 
 export function markOpen() {
   for (const link of document.querySelectorAll('#listing .conv > a')) {
-    if (link.dataset.key === state.key) link.setAttribute('aria-current', 'page');
+    if (link.dataset.key === going()) link.setAttribute('aria-current', 'page');
     else link.removeAttribute('aria-current');
   }
 }

@@ -1,11 +1,10 @@
 /* The context meter: what is in the box is counted by the server a moment after the last key. Files
    were counted when they were taken; one that was not is counted with the text. */
 
-import { byId, language } from './state.js';
+import { byId, going, language, later } from './state.js';
 
 const MAX_CHARS = 200000; // beyond this every pause would send more than it tells
 let part = null;
-let waiting = 0;
 
 function ask() {
   const files = Array.from(document.querySelectorAll('#files .file:not(.busy)'));
@@ -13,13 +12,10 @@ function ask() {
   const text = [byId('ask').value, ...uncounted].join('\n\n').trimEnd();
   if (text.length > MAX_CHARS) return;
   const attached = files.reduce((sum, file) => sum + Number(file.dataset.tokens || 0), 0);
-  part.trigger('measure', { key: document.body.dataset.key, text, attached, language: language() });
+  part.trigger('measure', { key: going(), text, attached, language: language() });
 }
 
-function soon() {
-  clearTimeout(waiting);
-  waiting = setTimeout(ask, 400);
-}
+const soon = later(ask, 400);
 
 function paint() {
   const { value } = part.props;

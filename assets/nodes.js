@@ -12,6 +12,7 @@ export function built(html) {
 export function patch(root, items) {
   const before = root.corralItems || new Map();
   const after = new Map();
+  const held = document.activeElement;
   let cursor = root.firstChild;
   for (const [id, html] of items) {
     const known = before.get(id);
@@ -24,8 +25,18 @@ export function patch(root, items) {
     else cursor = cursor.nextSibling;
     after.set(id, { html, node });
   }
+  const row = [...before.values()].findIndex(({ node }) => node.contains(held));
   for (const [id, { node }] of before) if (!after.has(id)) node.remove();
   root.corralItems = after;
+  if (row >= 0 && !held.isConnected) refocus(after.get([...before.keys()][row])?.node || root.children[row], held);
+}
+
+/* A control that had the focus was painted anew: the keyboard goes on at the same one. */
+function refocus(node, { dataset, ariaLabel }) {
+  const controls = Array.from(node?.querySelectorAll('[data-act]:not(:disabled)') || [byId('ask')]);
+  const same = controls.filter((control) => control.dataset.act === dataset.act);
+  controls[0]?.focus(); // some show only with the focus beside them
+  (same.find((control) => control.ariaLabel === ariaLabel) || same[0])?.focus();
 }
 
 /* What the sanitizer would not let through comes here: buttons on code. */

@@ -3,7 +3,7 @@
 
 import { answeredFile, sendFile } from './files.js';
 import { open } from './list.js';
-import { byId, language, nudge } from './state.js';
+import { byId, going, language, nudge, state } from './state.js';
 
 const dialog = document.createElement('dialog');
 dialog.id = 'dialog';
@@ -15,14 +15,14 @@ said.setAttribute('role', 'status');
 dialog.append(sheet, said);
 
 let part = null;
+let place = ''; // the conversation that it was asked for beside
 let wanted = ''; // the dialog that was asked for; what arrives for the other one is not shown
 let dirty = false;
 let polling = 0;
 let next = ''; // the conversation to open once the dialog is closed
 
 export function fireDialog(name, data) {
-  const { key, temporary } = document.body.dataset;
-  part.trigger(name, { key, temporary: temporary === 'true', language: language(), ...data });
+  part.trigger(name, { key: going(), temporary: state.temporary, language: language(), ...data });
   nudge();
 }
 
@@ -35,6 +35,7 @@ function paint() {
   if (value.loading) polling = setTimeout(() => fireDialog('panel', { mode: 'models', on: true }), 700);
   else if (value.fetching && wanted === 'models') polling = setTimeout(() => fireDialog('fetch', { mode: 'follow' }), 700);
   if (!wanted || (value.kind && value.kind !== wanted)) return;
+  if (!dialog.open && place !== going()) return; // asked for beside another conversation
   if (desk(value)) return;
   if (value.quiet) return; // a part was drawn, the rest of the sheet stays as it is
   if (value.html) draw(value);
@@ -141,7 +142,6 @@ const act = {
   close: () => dialog.close(),
   leave: () => fetch('/corral/leave', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: '{}' })
     .finally(() => location.replace('/')),
-  preset: (el) => fireDialog('policy', { mode: 'preset', text: el.dataset.name }),
   save,
   send,
 };
@@ -150,6 +150,7 @@ document.addEventListener('click', (event) => {
   const opener = event.target.closest('[data-panel]');
   if (opener && part) {
     wanted = opener.dataset.panel;
+    place = going();
     said.textContent = '';
     fireDialog(wanted === 'inspect' ? wanted : 'panel', { mode: wanted, id: whole(opener.dataset.id), text: opener.dataset.text });
   }

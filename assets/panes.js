@@ -1,16 +1,17 @@
 /* How each pane of the page is painted from the data that the server sends for it. */
 
+import { returned } from './files.js';
 import { found, mark, typed } from './find.js';
 import { markOpen, open } from './list.js';
 import { grow, say } from './live.js';
 import { built, patch, toast } from './nodes.js';
 import { follow, reveal } from './scroll.js';
-import { answered, byId, fire, insist, leaving, refresh, rest, state, whenThere, WINDOW } from './state.js';
+import { answered, byId, fire, going, insist, leaving, refresh, state, whenThere, WINDOW } from './state.js';
 import { accepted, refused, restoreDraft } from './write.js';
 
 export const paint = {
   listing(root, value) {
-    if (value.gone && value.gone === state.key) open(null);
+    if (value.gone && value.gone === going()) open(null);
     if (value.read_at < state.listed) return; // read before what is shown
     state.listed = value.read_at;
     const typed = byId('find').value.trim();
@@ -23,26 +24,28 @@ export const paint = {
   },
 
   head(root, value) {
+    if (value.of !== undefined && value.of !== going()) return; // told beside a dialog, late
     patch(root, value.items);
-    document.title = state.key ? `${value.title} · Corral` : 'Corral';
+    entitle();
   },
 
   window(root, value) {
-    answered(value.key);
+    const taken = value.accepted && value.accepted === state.sent.clientKey;
+    if (taken) accepted();
+    if (!answered(value.asked)) return undefined; // late
     const scroll = byId('scroll');
     const moved = value.key !== state.key;
     const fromEnd = scroll.scrollHeight - scroll.scrollTop;
     const grew = !moved && value.last > state.last;
-    if (value.accepted && value.accepted === state.sent.clientKey) { accepted(); rest(); }
     patch(root, value.items);
     Object.assign(state, { key: value.key, leaf: value.leaf, last: value.last || WINDOW });
     if (value.key) { // of a conversation that has not begun, this page alone says whether it is kept
       state.temporary = value.temporary;
       state.aside[value.temporary ? 'add' : 'delete'](value.key);
     }
-    address();
+    address(moved && !taken);
     if (moved) state.stuck = true;
-    if (moved || state.draft === null) restoreDraft(value);
+    if (moved || state.draft === null) { restoreDraft(value); returned(); }
     whenThere();
     if (value.focus) return reveal(value.focus);
     if (!byId('seek').hidden) {
@@ -72,7 +75,7 @@ export const paint = {
       root.replaceChildren();
       state.live = 0;
     }
-    running(Boolean(value.reply));
+    document.body.classList.toggle('answering', Boolean(value.reply));
     follow();
   },
 
@@ -95,19 +98,20 @@ export const paint = {
   },
 };
 
-function address() {
+/* Where a page moves by itself, as when a conversation begins, "back" does not lead between. */
+function address(moved) {
   const url = new URL(location.href);
   const { key, temporary } = state;
   if (key && !temporary) url.searchParams.set('c', key);
   else url.searchParams.delete('c');
-  Object.assign(document.body.dataset, { key, temporary });
-  if (url.href !== location.href) history.replaceState(null, '', url);
+  document.body.dataset.temporary = temporary;
+  if (url.href !== location.href) history[moved ? 'pushState' : 'replaceState'](null, '', url);
+  entitle();
   markOpen();
 }
 
-function running(on) {
-  byId('send').hidden = on;
-  byId('stop').hidden = !on;
-  byId('ask')?.toggleAttribute('data-busy', on);
-  document.body.classList.toggle('answering', on);
+/* Head and window arrive in one round, the head first. */
+function entitle() {
+  const title = document.querySelector('#head h1')?.textContent;
+  document.title = state.key && title ? `${title} · Corral` : 'Corral';
 }

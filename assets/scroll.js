@@ -9,7 +9,7 @@ export function atEnd() {
 
 export function follow() {
   const scroll = byId('scroll');
-  if (state.stuck) scroll.scrollTop = scroll.scrollHeight;
+  if (state.stuck) scroll.scrollTop = state.key ? scroll.scrollHeight : 0; // the first screen from above
   jumpButton();
 }
 

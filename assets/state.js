@@ -1,9 +1,12 @@
 /* What this page shows, and how it speaks to the server: every event goes through the bridge. */
 
+import { warn } from './nodes.js';
+
 export const { language, theme } = window.corralLook;
 
 export const WINDOW = 40; // messages shown at first, and how many "Earlier messages" adds
 export const byId = (id) => document.getElementById(id);
+export const others = new BroadcastChannel('corral'); // the tabs beside this one
 export const words = {}; // the sentences of this script, filled in when the page is there
 export const state = {
   key: '', leaf: null, last: WINDOW, mode: '', first: 0, tag: '', live: 0, sending: false, sent: {}, stuck: true,
@@ -12,13 +15,16 @@ export const state = {
   temporary: false, aside: new Set(), // the conversation in view is not stored; the keys of this tab's
 };
 
+/* `work`, once nobody has asked for it for some milliseconds. */
+export function later(work, milliseconds) {
+  let waiting;
+  return () => { clearTimeout(waiting); waiting = setTimeout(work, milliseconds); };
+}
+
 /* Gradio closes its stream when nothing is awaited. What is asked just then is answered on the next
    one, which the next event opens: so each event has another one behind it. */
-let nudging = 0;
-export function nudge() {
-  clearTimeout(nudging);
-  nudging = setTimeout(() => fire('pulse'), 2000);
-}
+export const nudge = later(() => fire('pulse'), 2000);
+export const refresh = later(() => fire('listing'), 250);
 
 export function fire(name, data = {}) {
   if (!state.trigger) return;
@@ -29,20 +35,21 @@ export function fire(name, data = {}) {
   state.trigger(name, { number, query, mode, last, first, tag, temporary, aside: [...state.aside].join(' '), language: language(), ...data });
 }
 
-let refreshing = 0;
-export function refresh() {
-  clearTimeout(refreshing);
-  refreshing = setTimeout(() => fire('listing'), 250);
-}
-
 /* Between two of Gradio's streams an event can get lost: one that nothing answers is sent again. */
 let watching = 0;
 let asked = null; // the conversation that is asked for and not answered yet
-export function insist(name, data, left = 3) {
+export function insist(name, data, failed, left = 3) {
   clearTimeout(watching);
   asked = data.key || '';
   fire(name, data);
-  watching = setTimeout(() => { if (left) insist(name, data, left - 1); else { asked = null; next = null; } }, 5000);
+  watching = setTimeout(() => (left ? insist(name, data, failed, left - 1) : unanswered(failed)), 5000);
+}
+
+function unanswered(failed) {
+  asked = null;
+  next = null;
+  failed?.();
+  warn(words.offline);
 }
 
 /* Do something where the page is going: now, or when the conversation that was asked for is there. */
@@ -52,15 +59,12 @@ export function whenThere(go = next) {
   if (!next && go) go();
 }
 
-/* An answer came; one on another conversation is a late one. */
+/* An answer came to what was asked of a conversation: true if no other was asked for since. */
 export function answered(key) {
-  if (key === asked) rest();
-}
-
-/* Nothing is waited for any more, as after a prompt was taken: the page is where it was sent. */
-export function rest() {
+  if (asked !== null && key !== asked) return false;
   clearTimeout(watching);
   asked = null;
+  return true;
 }
 
 /* Another conversation than the one in view may have been asked for: that one goes first. */

@@ -40,17 +40,16 @@ export async function copy(text, control) {
     document.execCommand('copy');
     area.remove();
   }
-  if (control.matches('.plain')) { // an icon: a tick stands in its place for a moment
-    const label = control.title;
-    control.classList.add('done');
-    control.setAttribute('aria-label', words.copied);
-    setTimeout(() => { control.classList.remove('done'); control.setAttribute('aria-label', label); }, 1500);
-    return;
-  }
-  const label = control.textContent;
-  if (label === words.copied) return;
-  control.textContent = words.copied;
-  setTimeout(() => { control.textContent = label; }, 1500);
+  if (control.classList.contains('done')) return;
+  const icon = control.matches('.plain'); // for a moment a tick stands in its place
+  const label = icon ? control.title : control.textContent;
+  const say = (told) => {
+    if (icon) control.setAttribute('aria-label', told);
+    else control.textContent = told;
+    control.classList.toggle('done', told !== label);
+  };
+  say(words.copied);
+  setTimeout(() => say(label), 1500);
 }
 
 /* The one menu of all answers: it opens at the button, for the answer that the button is of. */

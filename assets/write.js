@@ -2,7 +2,7 @@
 
 import { whole } from './files.js';
 import { warn } from './nodes.js';
-import { byId, fire, going, leaving, state, words } from './state.js';
+import { byId, fire, going, leaving, others, state, words } from './state.js';
 import { endEdit } from './turns.js';
 
 const MAX_BYTES = 900000; // what one request may carry, with room for JSON's escapes
@@ -19,15 +19,16 @@ export function keepDraft() {
 }
 
 /* Another conversation is on its way: what is written from now on is for that one. */
-export function emptyBox() {
-  byId('ask').value = '';
+export function emptyBox(text = '') {
+  byId('ask').value = text;
   byId('files').replaceChildren();
   state.draft = null;
 }
 
 export function restoreDraft({ draft, files }) {
   const ask = byId('ask');
-  if (state.sending || (state.draft === null && ask.value)) return; // typed before it was there
+  if (state.sending && state.sent.key === state.key) return;
+  if (state.draft === null && ask.value) return; // typed before it was there
   ask.value = draft;
   byId('files').innerHTML = files;
   state.draft = whole(byId('composer'));
@@ -55,7 +56,7 @@ export function send(from, parent) {
   // The same text again, after no answer came: the server must know it for the same sending.
   const again = sent.text === text && sent.parent === parent && sent.key === state.key;
   const clientKey = again ? sent.clientKey : newKey();
-  state.sent = { clientKey, text, parent, from, key: state.key };
+  state.sent = { clientKey, text, parent, from, key: state.key, own: byId('ask').value };
   state.sending = true;
   state.stuck = true;
   document.body.classList.add('sending');
@@ -70,13 +71,16 @@ function offer(data, left) {
 
 /* The server has stored the message: now the box may be emptied. */
 export function accepted() {
-  const { from, key, text } = state.sent;
+  const { from, key, own } = state.sent;
   refused();
+  others.postMessage('accepted');
   state.sent = {};
   if (from.id === 'composer') {
-    if (whole(from) === text) emptyBox();
-    state.draft = '';
     fire('draft', { key: key || null, text: '' });
+    if (going() !== key) return; // the box is another conversation's now
+    const { value } = byId('ask');
+    if (value.startsWith(own)) emptyBox(value.slice(own.length)); // what was typed on is the next one
+    state.draft = '';
     fitHeight();
   } else if (from.closest('.turn')) {
     endEdit(from.closest('.turn'));

@@ -114,6 +114,7 @@ class AttachPanel:
 
     def __init__(self, services: Services, templates: Templates, uploads: Uploads) -> None:
         self._say = templates.strings.say
+        self._services = services
         self._chips = DraftChips(services, templates)
         self._uploads = uploads
 
@@ -127,7 +128,9 @@ class AttachPanel:
         """Take a part of a file; with the last one, give the chip or say why there is none."""
         if verb != "part":
             raise PayloadInvalid("verb")
-        upload, unwritten = fields.get("upload", ""), payload.temporary
+        upload = fields.get("upload", "")
+        temporary = self._services.store.temporary
+        unwritten = payload.temporary or temporary.holds(user_id, payload.key)
         try:
             content = self._uploads.take(user_id, fields, max_bytes=MAX_BYTES, unwritten=unwritten)
             if content is None:
@@ -139,4 +142,4 @@ class AttachPanel:
             said = self._say(f"attach.{code}")
             return {"whole": upload, "said": f"{name}: {said}", "tone": "error"}
         chip, told = self._chips.measured(taken), self._chips.told(taken)
-        return {"whole": upload, "chip": chip, "said": told}
+        return {"whole": upload, "chip": chip, "said": told, "quiet": True}

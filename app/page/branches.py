@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from app.explain import explain_verdict
+from app.explain import explain_verdict, headline
 from app.job import Job
 from app.judging import recorded
 from app.page.payload import Payload, PayloadInvalid
@@ -79,7 +79,8 @@ class BranchesPanel:
         verdict = recorded("final", decision, policy.version, len(text))
         if decision.blocks:
             told = explain_verdict(verdict, self._templates.strings)
-            return {"said": f"{told.title}. {told.text}", "tone": "error"}
+            said = f"{headline(told, self._templates.strings)} {told.text}"
+            return {"said": said, "tone": "error"}
         turn = store.begin_branch(user_id, key, reply_id=reply_id, num_chars=0)
         store.append(turn.reply.id, text)
         store.finish_reply(turn.reply.id, status="done", generation=None, verdicts=[verdict])

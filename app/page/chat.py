@@ -25,6 +25,7 @@ from app.page.window import ConversationView
 from app.render import Renderer
 from app.requests import Again, Continue, Send
 from app.services import Services
+from storage.records import NotFound
 
 log = logging.getLogger("corral.page")
 
@@ -136,8 +137,13 @@ class Chat:
         if payload.key and payload.id:  # a search result: make the branch that holds it active
             select = self._services.store.select_version
             await asyncio.to_thread(select, viewer.user_id, payload.key, payload.id)
-        async for update in self._show(viewer, payload.key, payload):
-            yield update
+        try:
+            async for update in self._show(viewer, payload.key, payload):
+                yield update
+        except NotFound as error:  # an old address: the first screen, and why
+            async for update in self._show(viewer, None, payload):
+                yield update
+            yield show(EVERYTHING, note=self._shell.error(error))
 
     async def _show(
         self, viewer: Viewer, key: str | None, payload: Payload

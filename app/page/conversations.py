@@ -82,7 +82,9 @@ class ConversationList:
 
     def _above(self, user_id: int, payload: Payload) -> list[Item]:
         """What stands over the rows: the way back from the archive, what is not kept, the tags."""
-        rows = [self._button("shelf-close")] if payload.mode == "archive" else []
+        rows: list[Item] = []
+        if payload.mode == "archive":
+            rows = self._shelf(self._say("page.list.archive_title"))
         rows += self._temporary(user_id, payload.aside)
         if tags := self._services.store.tags(user_id):
             html = self._templates.render("tags", tags=tags, chosen=payload.tag)
@@ -105,13 +107,17 @@ class ConversationList:
 
     def _trash(self, trashed: Sequence[Conversation]) -> list[Item]:
         title = self._say("page.list.trash_title", days=self._services.settings.trash_days)
-        rows = [("day-trash", self._templates.render("day", title=title))]
+        rows = self._shelf(title)
         for conversation in trashed:
             values = {"conversation": conversation, "title": self.title(conversation)}
             rows.append((f"t-{conversation.key}", self._templates.render("trashed", **values)))
         if not trashed:
             rows.append(("none", self._line(self._say("page.list.trash_none"))))
-        return [*rows, self._button("shelf-close")]
+        return rows
+
+    def _shelf(self, title: str) -> list[Item]:
+        """What stands over another list than the usual one: the way back, and its name."""
+        return [self._button("shelf-close"), ("shelf", self._templates.render("day", title=title))]
 
     def _hits(self, hits: Sequence[Hit], query: str) -> list[Item]:
         if not hits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.details import translated
-from app.explain import explain
+from app.explain import explain, headline
 from app.models import ModelBusy, ModelChoice, model_choices
 from app.page.fetch import FetchPanel
 from app.page.figures import count, size
@@ -165,7 +165,7 @@ class ModelsPanel:
 
     def _why(self, error: Exception) -> str:
         told = explain(error, self._strings)
-        return f"{told.title}. {told.detail or told.text}"
+        return f"{headline(told, self._strings)} {told.detail or told.text}"
 
     def _ending(self, info: EngineInfo | None) -> tuple[str, str]:
         """How the last change of model ended, and in which tone to say it."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.explain import explain
+from app.explain import explain, headline
 from app.page.desk import Desk
 from app.page.inspector import Inspector
 from app.page.models import ModelsPanel
@@ -152,26 +152,30 @@ class Panels:
         try:
             payload, user_id = Payload.of(event), user_of(request)
             value = await asyncio.to_thread(act, user_id, payload)
+            panel = self._numbered(value)
+            if value.get("quiet"):  # what stands around the dialog stays as it is, too
+                return show(PAINTED, panel=panel)
             head = await asyncio.to_thread(self._head, user_id, payload)
-            panel, foot = self._numbered(value), self._shell.foot(away=is_away(request))
+            foot = self._shell.foot(away=is_away(request))
             return show(PAINTED, panel=panel, foot=foot, **head)
         except Exception as error:
             if not isinstance(error, PayloadInvalid):
                 log.warning("a dialog could not do what was asked", exc_info=error)
             told = explain(error, self._strings)
-            parts = (f"{told.title}.", told.detail or told.text, told.action)
+            parts = (headline(told, self._strings), told.detail or told.text, told.action)
             said = " ".join(filter(None, parts))
             # No kind: whichever dialog is open shows it, with what was typed in it.
             return show(PAINTED, panel=self._numbered({"kind": "", "said": said, "tone": "error"}))
 
     def _head(self, user_id: int, payload: Payload) -> dict[str, object]:
         """The chip's new words beside the title that is shown; nothing if that one is gone."""
-        store = self._services.store
+        store, key = self._services.store, payload.key or ""
         try:
-            conversation = store.conversation(user_id, payload.key) if payload.key else None
+            conversation = store.conversation(user_id, key) if key else None
         except NotFound:
             return {}
-        return {"head": self._shell.head(user_id, conversation)}
+        temporary = store.temporary.holds(user_id, key) if key else payload.temporary
+        return {"head": {**self._shell.head(user_id, conversation, temporary=temporary), "of": key}}
 
     def _numbered(self, value: dict[str, object]) -> dict[str, object]:
         """Never equal to the one before: Gradio does not paint equal values again."""

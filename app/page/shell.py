@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from app.choices import Choices
 from app.details import translated
-from app.explain import Explanation, explain
+from app.explain import Explanation, explain, headline
 from app.page.panes import items
 from app.page.templates import Templates
 from app.services import Services
@@ -50,7 +51,7 @@ class Shell:
             session_label=self._say("session.open", name=session),
             temporary=temporary,
         )
-        return items([("head", html)], title=title)
+        return items([("head", html)])
 
     def foot(self, *, away: bool) -> dict[str, object]:
         """Model, precision and device, or how far they are; where words go; what befell the data.
@@ -81,6 +82,9 @@ class Shell:
             "foot",
             state=state,
             info=info,
+            device=info.device.partition(" (")[0]
+            if info
+            else "",  # the number of threads is detail
             headline=headline,
             lines=[*filter(None, lines)],
             where=self._where("page.foot", away, info),
@@ -135,7 +139,8 @@ class Shell:
     def error(self, error: Exception, *, client_key: str = "") -> dict[str, object]:
         """What went wrong and what to do; `client_key` names the sending that failed."""
         told = explain(error, self._templates.strings)
-        return {**self._note("error", told), "failed": client_key}
+        title = headline(told, self._templates.strings)
+        return {**self._note("error", replace(told, title=title)), "failed": client_key}
 
     def _note(self, tone: str, told: Explanation, undo: str = "") -> dict[str, object]:
         html = self._templates.render(

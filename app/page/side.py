@@ -60,7 +60,7 @@ class Side:
     async def trash(self, event: gr.EventData, request: gr.Request) -> Update:
         """Move a conversation to the trash and offer to undo it."""
         trash = self._services.store.trash
-        told = self._say("page.toast.trashed")
+        told = "page.toast.trashed"
         return await self._changed(
             event, request, lambda u, p: trash(u, p.key or ""), told=told, undo=True
         )
@@ -68,7 +68,7 @@ class Side:
     async def restore(self, event: gr.EventData, request: gr.Request) -> Update:
         """Bring a conversation back from the trash."""
         restore = self._services.store.restore
-        told = self._say("page.toast.restored")
+        told = "page.toast.restored"
         return await self._changed(event, request, lambda u, p: restore(u, p.key or ""), told=told)
 
     async def draft(self, event: gr.EventData, request: gr.Request) -> None:
@@ -82,13 +82,18 @@ class Side:
 
     async def pulse(self, event: gr.EventData, request: gr.Request) -> Update:
         """How far the model and the safety check are."""
+        Payload.of(event)  # it says in which language
         user_of(request)
         return show(FOOT, foot=self._shell.foot(away=is_away(request)))
 
     def _keep_draft(self, viewer: Viewer, payload: Payload) -> None:
+        store, user_id, key, text = self._services.store, viewer.user_id, payload.key, payload.text
         with self._drafting:  # they overtake each other on their way, and here
-            if self._viewers.is_newest(viewer, payload.key):
-                self._services.store.keep_draft(viewer.user_id, payload.key, payload.text)
+            if payload.mode == "add":  # a file that was taken in when its box was out of view
+                text = "\n\n".join(filter(None, (store.draft(user_id, key), text)))
+            elif not self._viewers.is_newest(viewer, key):
+                return
+            store.keep_draft(user_id, key, text)
 
     async def _changed(
         self,
@@ -108,7 +113,7 @@ class Side:
             listed = await self._listing.value(user_id, payload)
             values["listing"] = {**listed, "gone": gone}
             if told:
-                values["note"] = self._shell.told(told, undo=gone)
+                values["note"] = self._shell.told(self._say(told), undo=gone)
             return show(SIDE, **values)
         except Exception as error:
             log.warning("the page could not do what was asked", exc_info=error)

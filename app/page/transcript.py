@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from app.chinese import converted
-from app.explain import explain, explain_status
+from app.explain import explain, explain_status, headline
 from app.page.attach import Chips
 from app.page.panes import Item
 from app.page.shielding import Notice, Reader, Shielding
@@ -124,7 +124,7 @@ class Transcript:
             # Without a job, "streaming" can only be what an earlier run left behind.
             status: Status = "stopped" if record.status == "stopped" else "interrupted"
             told = explain_status(status, self._strings)
-            return " ".join(filter(None, (told.title + ".", told.text)))
+            return " ".join(filter(None, (headline(told, self._strings), told.text)))
         if by_length:
             return self._say("page.turn.length")
         silent = record.status == "done" and not record.content

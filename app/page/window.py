@@ -45,7 +45,8 @@ class ConversationView:
             empty = self._shell.empty(user_id, away=away, temporary=temporary)
             draft = "" if temporary else self._services.store.draft(user_id, None)
             unsent = self._chips.draft(draft)
-            window = items([("empty", empty)], key="", leaf=None, **unsent)
+            asked = payload.key or ""  # a conversation that is there no more, maybe
+            window = items([("empty", empty)], key="", leaf=None, asked=asked, **unsent)
             head = self._shell.head(user_id, None, temporary=temporary)
             return {"head": head, "window": window}
         store = self._services.store
@@ -61,6 +62,7 @@ class ConversationView:
         window = items(
             rows,
             key=key,
+            asked=payload.key or "",
             leaf=path[-1].id if path else None,
             last=num_shown,
             focus=payload.id if whole else 0,

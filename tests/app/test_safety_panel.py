@@ -32,7 +32,7 @@ def save(panels: Panels, given: object, **who: Any) -> dict[str, Any]:
 def test_it_shows_the_guard_every_category_and_the_policy_that_holds(panels: Panels) -> None:
     html = fire(panels.panel, {"mode": "safety"})["panel"]["html"]
     assert "words, version 1" in html
-    assert 'id="preset-owner" data-panel-act="preset" data-name="owner" aria-pressed="true"' in html
+    assert 'data-mode="preset" data-text="owner" aria-pressed="true"' in html
     for key in CATEGORIES:
         assert html.count(f'data-category="{key}"') == 4  # two sides, for the owner and for guests
     assert "does not claim" not in html  # that is said of the built-in guard alone

@@ -6,7 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    Page,
+    Playwright,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from launch.browsers import find_browser
 from tests.browser.guarded import Guarded, serving
@@ -121,6 +129,33 @@ def settle(page: Page) -> None:
         "() => !document.body.matches('.answering, .sending')"
         " && document.querySelector('#window .turn.reply:last-child')"
     )
+
+
+class Held:
+    """Requests of the page that hold some words wait until `release`, as on a slow network."""
+
+    def __init__(self, page: Page, words: str) -> None:
+        self._page, self._words = page, words
+        self._waiting: list[Route] = []
+        page.route("**/queue/join*", self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._words in (route.request.post_data or ""):
+            self._waiting.append(route)
+        else:
+            route.continue_()
+
+    def wait(self) -> None:
+        """Wait until one is there."""
+        while not self._waiting:
+            self._page.wait_for_timeout(20)
+
+    def release(self) -> None:
+        """Let them go on, and all later ones."""
+        self.wait()
+        for route in self._waiting:
+            route.continue_()
+        self._page.unroute("**/queue/join*")
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from app.attachments import document
 from storage.records import OWNER_ID
 from tests.app.chat_exports import HOSTILE
 from tests.browser.chips import CHIPS, ORDERS, pick
-from tests.browser.conftest import ask, settle
+from tests.browser.conftest import Held, ask, settle
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
@@ -34,12 +34,12 @@ def drop(page: Page, name: str, text: str) -> None:
     )
 
 
-def kept_soon(page: Page, site: Site, draft: str) -> None:
+def kept_soon(page: Page, site: Site, draft: str, key: str | None = None) -> None:
     for _ in range(1_000):
-        if site.services.store.draft(OWNER_ID, None) == draft:
+        if site.services.store.draft(OWNER_ID, key) == draft:
             return
         page.wait_for_timeout(20)
-    assert site.services.store.draft(OWNER_ID, None) == draft
+    assert site.services.store.draft(OWNER_ID, key) == draft
 
 
 def prompts(site: Site) -> list[str]:
@@ -131,6 +131,59 @@ def test_dropped_files_warn_are_removed_by_keyboard_and_wait_with_the_draft(
     settle(page)
     assert prompts(site) == ["Is it safe?"]
     kept_soon(page, site, "")
+
+
+def test_a_file_on_its_way_stays_with_the_conversation_it_was_attached_in(
+    page: Page, site: Site
+) -> None:
+    ask(page, "first")
+    (conversation,) = site.services.store.conversations(OWNER_ID)
+    page.fill("#ask", "Sum it up:")
+    upload = Held(page, "attach.part")
+    drop(page, "notes.md", NOTES)
+    busy = page.locator(f"{CHIPS}.busy")
+    expect(busy).to_have_count(1)
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    expect(page.locator(CHIPS)).to_have_count(0)
+    page.click("#listing .conv a")
+    expect(busy).to_have_count(1)  # one sees that it goes on
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    upload.release()
+    expect(page.locator("#said")).to_contain_text("notes.md is attached")
+    whole = f"Sum it up:\n\n{document('notes.md', NOTES.encode())}"
+    kept_soon(page, site, whole, conversation.key)
+    expect(page.locator(CHIPS)).to_have_count(0)
+    assert site.services.store.draft(OWNER_ID, None) == ""
+    page.click("#listing .conv a")
+    expect(page.locator(f"{CHIPS} b")).to_have_text("notes.md")
+    expect(page.locator("#ask")).to_have_value("Sum it up:")
+    page.press("#ask", "Enter")
+    settle(page)
+    assert prompts(site) == ["first", whole]
+
+
+def test_a_file_on_its_way_to_a_conversation_that_is_not_kept_reaches_no_other(
+    page: Page, site: Site
+) -> None:
+    ask(page, "stored")
+    page.click("[data-act=new]")
+    page.click("[data-act=temporary]")
+    expect(page.locator("[data-temporary=true]")).to_have_count(1)
+    upload = Held(page, '\\"place\\":\\"270000\\"')  # its second part
+    drop(page, "secret.txt", "secret words\n" * 30_000)
+    upload.wait()
+    page.click("#listing .conv a")
+    expect(page.locator("#window .bubble")).to_have_text("stored")
+    upload.release()
+    expect(page.locator("#said")).to_contain_text("secret.txt is attached")
+    page.reload()
+    expect(page.locator("#window .bubble")).to_have_text("stored")
+    assert not list((site.services.settings.data / "incoming").glob("*"))
+    store = site.services.store
+    (conversation,) = store.conversations(OWNER_ID)
+    assert [store.draft(OWNER_ID, key) for key in (None, conversation.key)] == ["", ""]
 
 
 def test_a_huge_paste_becomes_a_file_or_text_as_one_likes(page: Page, site: Site) -> None:

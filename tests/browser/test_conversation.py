@@ -46,6 +46,7 @@ def test_five_turns_are_answered_kept_and_found_after_a_reload(page: Page, site:
     said = [f"Question number {n}" for n in range(1, 6)]
     for text in said:
         ask(page, text)
+        expect(page).to_have_title("Question number 1 · Corral")
     assert prompts(page) == said
     assert replies(page) == [f"You said: {text}" for text in said]
     expect(page.locator("#listing .conv")).to_have_count(1)
@@ -85,6 +86,9 @@ def test_a_second_tab_shows_the_same_answer_growing(page: Page, site: Site) -> N
     for tab in (page, other):
         settle(tab)
         assert replies(tab) == [site.engine.say["long"]]
+    ask(page, "and what one tab asks")
+    expect(other.locator("#window .bubble").last).to_have_text("and what one tab asks")
+    settle(other)
 
 
 def test_leaving_a_conversation_ends_its_painting_not_its_answer(page: Page, site: Site) -> None:
@@ -100,6 +104,35 @@ def test_leaving_a_conversation_ends_its_painting_not_its_answer(page: Page, sit
     page.click(f"#listing [data-act=open][data-key='{key}']")
     settle(page)
     assert replies(page) == [site.engine.say["long"]]
+
+
+def test_the_browsers_back_and_forward_lead_through_what_was_open(page: Page, site: Site) -> None:
+    ask(page, "first")
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    ask(page, "second")
+    page.click("#listing .conv a:not([aria-current])")
+    bubble = page.locator("#window .bubble")
+    expect(bubble).to_have_text("first")
+    page.fill("#ask", "a draft for the first")
+    page.go_back()
+    expect(bubble).to_have_text("second")
+    expect(page).to_have_title("second · Corral")
+    expect(page.locator("#ask")).to_have_value("")
+    page.go_back()
+    expect(bubble).to_have_text("first")
+    page.go_forward()
+    expect(bubble).to_have_text("second")
+    page.go_forward()
+    expect(bubble).to_have_text("first")
+    expect(page.locator("#ask")).to_have_value("a draft for the first")
+    site.services.purge(1, key_of(page))
+    page.go_back()
+    expect(bubble).to_have_text("second")
+    page.go_forward()  # to what is no more: the first screen, and why
+    expect(page.locator("#window .empty")).to_be_visible()
+    expect(page.locator("#note .toast.error")).to_contain_text("is not here. It was removed")
+    assert "c=" not in page.url
 
 
 def test_nothing_moves_while_nothing_is_told(page: Page, site: Site) -> None:

@@ -260,7 +260,7 @@ def test_numbers_replay_tokens_and_a_branch(real: tuple[Page, Site]) -> None:
     tokens = page.locator(".toks .tok")
     expect(tokens).to_have_count(run.num_new)
     place = next(n for n in range(4, run.num_new) if _offers(page, n))
-    offered = page.locator(".offers button").first
+    offered = page.locator(".odds button").first
     token_id = int(offered.get_attribute("value") or 0)
     offered.click()
     expect(page.locator("#dialog[open]")).to_have_count(0)
@@ -304,10 +304,10 @@ def test_two_models_answer_the_same_prompt(
 
 def _offers(page: Page, place: int) -> bool:
     page.locator(".toks .tok").nth(place).click()
-    expect(page.locator(".offers")).to_have_attribute(
+    expect(page.locator(".odds")).to_have_attribute(
         "aria-label", f"Token {place + 1}: what could have come"
     )
-    return page.locator(".offers button").count() > 0
+    return page.locator(".odds button").count() > 0
 
 
 def test_an_engine_that_knows_no_probabilities_says_so(page: Page) -> None:

@@ -34,6 +34,10 @@ def test_it_is_marked_used_left_and_found_again_and_gone_with_the_tab(
     ask(page, "this one stays")
     row.locator("a").click()
     expect(page.locator("#window .bubble")).to_have_text(f"{CANARY} one")
+    page.click("#head [data-panel=safety]")
+    expect(page.locator("#dialog[open]")).to_be_visible()
+    page.click("#panel-close")
+    expect(mark).to_have_text("Temporary: not kept")
     page.click("#window .shield >> nth=0")
     expect(page.locator("#window .panel").first).to_contain_text("words")  # the guard's name
     ask(page, "and something forbidden")

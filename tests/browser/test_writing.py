@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ask, settle
+from tests.browser.conftest import Held, ask, settle
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
@@ -71,6 +71,25 @@ def test_what_is_written_on_the_way_to_another_conversation_belongs_there(page: 
         }"""
     )
     expect(page.locator("#window .prompt .bubble")).to_have_text("of the first")
+    expect(page.locator("#ask")).to_have_value("typed early")
+
+
+def test_what_is_written_where_one_goes_outlasts_what_was_sent_before(page: Page) -> None:
+    """A prompt is taken while the page is on its way elsewhere, over a slow network."""
+    ask(page, "of the first")
+    first = page.locator("#listing .conv").get_attribute("data-key")
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    ask(page, "of the second")
+    page.fill("#ask", "one more of the second")
+    page.press("#ask", "Enter")
+    opening = Held(page, f'"key":"{first}"')
+    page.click(f"#listing a[data-key='{first}']")
+    opening.wait()
+    expect(page.locator("body.sending")).to_have_count(0)  # it was taken
+    page.fill("#ask", "typed early")
+    opening.release()
+    expect(page.locator("#window .bubble")).to_have_text(["of the first"])
     expect(page.locator("#ask")).to_have_value("typed early")
 
 
@@ -183,12 +202,12 @@ def test_a_sending_that_is_refused_keeps_the_text(page: Page, site: Site) -> Non
 
 
 def test_dark_and_light_are_kept(page: Page) -> None:
-    page.click("[data-act=theme]")
+    page.click("#head [data-act=theme]")
     expect(page.locator("html[data-theme=dark]")).to_have_count(1)
     page.reload()
     page.wait_for_selector("#window .empty")
     expect(page.locator("html[data-theme=dark]")).to_have_count(1)
-    page.click("[data-act=theme]")
+    page.click("#head [data-act=theme]")
     expect(page.locator("html[data-theme=light]")).to_have_count(1)
 
 
@@ -197,6 +216,11 @@ def test_the_list_is_a_drawer_on_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 780})
     expect(page.locator("#side")).not_to_be_visible()
     page.click("#head [data-act=drawer]")
+    expect(page.locator("#side [data-act=drawer]")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator("#side")).not_to_be_visible()
+    expect(page.locator("#head [data-act=drawer]")).to_be_focused()
+    page.keyboard.press("Enter")
     expect(page.locator("#listing .conv")).to_be_visible()
     page.click("#listing .conv a")
     expect(page.locator("#side")).not_to_be_visible()
@@ -218,6 +242,28 @@ def test_every_control_has_a_name_and_can_be_reached_by_keyboard(page: Page) -> 
         page.keyboard.press("Tab")
         seen.add(page.evaluate("document.activeElement.dataset.act || document.activeElement.id"))
     assert {"open", "pin", "rename", "trash", "edit", "copy", "again", "shield", "ask"} <= seen
+
+
+def test_the_keyboard_goes_on_where_a_control_was_drawn_anew(page: Page) -> None:
+    ask(page, "hello")
+    page.focus("#listing .conv a")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#listing .pinned")).to_have_count(1)
+    expect(page.locator("#listing [data-act=pin]")).to_be_focused()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.type("Another name")
+    page.keyboard.press("Enter")
+    expect(page.locator("#listing .conv a")).to_be_focused()
+    page.click("#window [data-act=again]")
+    versions = page.locator("#window .reply .versions")
+    expect(versions).to_contain_text("2 / 2")
+    settle(page)
+    page.focus("#window [data-act=version]:not(:disabled)")
+    page.keyboard.press("Enter")
+    expect(versions).to_contain_text("1 / 2")
+    expect(page.locator("#window [data-act=version]:focus")).to_have_count(1)
 
 
 def test_whole_sentences_are_announced_once(page: Page, site: Site) -> None:
