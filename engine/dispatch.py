@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from engine.bandwidth import DISK, MEMORY
 from engine.errors import DeviceOutOfMemory
-from engine.matrices import Matrix, Plan
 from engine.placement import Placement
+from engine.plans import Matrix, Plan
 
 if TYPE_CHECKING:
     from engine.llama import Block, Llama, Norm

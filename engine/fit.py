@@ -14,7 +14,7 @@ import torch
 
 from engine.config import LlamaConfig
 from engine.kv_cache import CacheShape, Kept, cache_shape
-from engine.matrices import KERNEL_WIDTH
+from engine.plans import KERNEL_WIDTH
 from engine.quantize import (
     BLOCK_VALUES,
     INT4_GROUPS,
@@ -109,9 +109,9 @@ def _of_layer(config: LlamaConfig) -> Iterator[tuple[int, int]]:
 def _matrix_bytes(
     rows: int, width: int, table: bool, precision: Precision, device: torch.device = CPU
 ) -> int:
-    packs = device.type == "cpu" and _packs(rows, width)  # elsewhere four bits become eight
-    if precision in INT4_GROUPS and not table and packs:
-        return rows * width // 2 + rows * (width // int4_group(precision, width)) * 2
+    if precision in INT4_GROUPS and not table and _packs(rows, width):
+        of_a_group = 2 if device.type == "cpu" else 4  # a GPU's kernels want its offset too
+        return rows * width // 2 + rows * (width // int4_group(precision, width)) * of_a_group
     if precision == "int8" or precision in INT4_GROUPS:
         return rows * width + 4 * rows
     return rows * width * (4 if precision == "fp32" else 2)

@@ -24,8 +24,9 @@ from engine.attention import Fixed, Pass, Ragged, Span
 from engine.config import LlamaConfig
 from engine.kernels.step import MAX_TOKENS, Step
 from engine.kv_cache import Kept, Slot, cache_shape
-from engine.matrices import Dense, Matrix
+from engine.matrices import Dense
 from engine.memory import give_back
+from engine.plans import Matrix
 from engine.quantize import Precision, activation_dtype
 from engine.rotary import Rotary, rotate
 

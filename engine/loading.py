@@ -29,7 +29,7 @@ from engine.llama import Llama
 from engine.memory import lean
 from engine.placement import NOWHERE, Offloading, Placement
 from engine.quality import Quality, QualityCheck
-from engine.quantize import Precision
+from engine.quantize import INT4_GROUPS, Precision
 from engine.recording import Recorder, recorder_for
 from engine.tuning import tune
 from engine.weights import first_layer_of, load_llama
@@ -119,6 +119,8 @@ def _ways(
     """Where and in which precision to try, the wanted way first, each once."""
     wanted = choose_precision(config, device, precision)
     yield device, wanted
+    if wanted in INT4_GROUPS and device.type != "cpu":  # not every GPU has kernels for 4 bits
+        yield device, "int8"
     if precision == "auto" and wanted == "int8" and not config.quantized:
         yield device, "bf16"
     if wanted != "fp32":

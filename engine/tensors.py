@@ -15,7 +15,8 @@ from torch import Tensor
 from engine.config import LlamaConfig
 from engine.errors import CheckpointBroken
 from engine.llama import Linear
-from engine.matrices import Matrix, make_matrix
+from engine.matrices import make_matrix
+from engine.plans import Matrix
 from engine.quantize import (
     INT4_GROUPS,
     Grouped,

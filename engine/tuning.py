@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from engine.matrices import Dense, Matrix, Plan
+from engine.matrices import Dense
+from engine.plans import Matrix, Plan
 
 if TYPE_CHECKING:
     from engine.llama import Llama

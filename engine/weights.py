@@ -16,8 +16,9 @@ from torch import Tensor
 from engine.config import LlamaConfig
 from engine.kv_cache import Kept
 from engine.llama import Attention, Block, FeedForward, Llama, Norm
-from engine.matrices import Dense, Matrix
+from engine.matrices import Dense
 from engine.memory import give_back
+from engine.plans import Matrix
 from engine.quantize import Precision
 from engine.rotary import Rotary
 from engine.tensors import TensorReader, Weights

@@ -26,8 +26,8 @@ from engine.dispatch import Dispatch, Part
 from engine.errors import DeviceOutOfMemory
 from engine.fit import part_bytes
 from engine.llama import Llama
-from engine.matrices import Plan
 from engine.placement import Offloading, Placement
+from engine.plans import Plan
 from engine.quantize import Precision
 from engine.weights import load_llama
 from tests.engine.answers import greedy_reply

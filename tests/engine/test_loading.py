@@ -85,6 +85,25 @@ def test_a_gpu_that_fails_is_replaced_by_the_cpu(
     assert note.startswith("fp16 failed its self-test on Apple GPU; fp32 on CPU")
 
 
+def test_a_gpu_without_kernels_for_four_bits_gets_eight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = open_checkpoint(make_checkpoint(tmp_path))
+
+    def load(
+        checkpoint: Any, precision: quantize.Precision, device: torch.device, **rest: Any
+    ) -> Llama:
+        if precision == "int4":
+            raise RuntimeError("_weight_int4pack_mm needs compute capability 8.0")
+        return load_llama(checkpoint, precision, CPU)
+
+    monkeypatch.setattr(loading, "load_llama", load)
+    monkeypatch.setattr(loading, "first_layer_error", lambda *_: 0.0)
+    model, note = load_model(checkpoint, MPS, "int4")
+    assert model.precision == "int8"
+    assert note.startswith("int4 failed its self-test on Apple GPU; int8 on")
+
+
 def test_faults_of_the_files_are_not_taken_for_faults_of_the_device(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,8 +3,11 @@
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from engine.matrices import Int4, Int4Panels, Plan, make_matrix
+from engine.four_bits import Int4, Int4Panels, Int4Tiles
+from engine.matrices import make_matrix
+from engine.plans import Plan
 from engine.quantize import (
     Grouped,
     Precision,
@@ -36,6 +39,11 @@ def test_products_stay_within_the_tolerance(precision: Precision, rows: int) -> 
     assert (product.double() - exact).abs().max() / exact.std() < TOLERANCE[precision]
 
 
+def without_own_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("matrices", "plans"):
+        monkeypatch.setattr(f"engine.{module}.own_library", lambda: None)
+
+
 WAYS = {"own": Plan(own_rows=99), "packed": Plan(packed_rows=99), "dense": Plan(packed_rows=0)}
 
 
@@ -46,7 +54,7 @@ def test_all_ways_multiply_by_the_same_weights(
 ) -> None:
     """Kernels and dense products must not differ by more than rounding, int8 activations apart."""
     if not own:
-        monkeypatch.setattr("engine.matrices.own_library", lambda: None)
+        without_own_kernels(monkeypatch)
     matrix = make_matrix(weights(), precision, CPU)
     x = torch.randn(13, 128, generator=torch.Generator().manual_seed(2))
     products = {}
@@ -127,7 +135,7 @@ def test_packed_int4_expands_to_what_was_packed(
     rows: int, width: int, own: bool, zeros: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not own:
-        monkeypatch.setattr("engine.matrices.own_library", lambda: None)
+        without_own_kernels(monkeypatch)
     quantized = quantize_int4(weights(rows, width))
     if zeros:
         quantized = Grouped(quantized.values, quantized.scale, quantized.scale.flip(0) * 2)
@@ -174,3 +182,45 @@ def test_widths_that_torch_kernels_read_beyond(precision: Precision, rows: int, 
     x = torch.ones(2, width)
     product = make_matrix(weight, precision, CPU)(x)
     assert torch.allclose(product.float(), x.float() @ weight.T, atol=0.02 * width**0.5 + 0.1)
+
+
+@pytest.mark.parametrize(("width", "groups"), [(192, 6), (256, 2)])
+def test_four_bits_meet_a_gpus_kernels_as_torch_declares_them(width: int, groups: int) -> None:
+    """No GPU computes here: torch's own declarations check shapes and dtypes."""
+    real = quantize_int4(weights(64, width), width // groups)
+    nowhere = torch.device("meta")
+    with FakeTensorMode() as mode:
+        fake = Grouped(*(mode.from_tensor(each) for each in (real.values, real.scale, real.zero)))
+        matrix = Int4Tiles(fake, nowhere, torch.bfloat16)
+        x = torch.empty(3, width, dtype=torch.bfloat16, device=nowhere)
+        product = matrix(x)
+    assert product.shape == (3, 64)
+    assert (product.dtype, product.device.type) == (torch.bfloat16, "meta")
+    assert matrix.num_bytes == 64 * width // 2 + 4 * 64 * groups
+
+
+def test_four_bits_go_to_a_gpu_in_the_order_of_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double unpacks what it gets as torch does: even columns in the upper half of a byte."""
+    grouped = quantize_int4(weights(64, 128))
+    given: list[torch.Tensor] = []
+
+    def convert(pairs: torch.Tensor, deep: int) -> torch.Tensor:
+        given.append(pairs)
+        return torch.empty(64 // 8, 128 // (16 * deep), 32, deep // 2, dtype=torch.int32)
+
+    def product(
+        x: torch.Tensor, tiles: torch.Tensor, group: int, scale_zero: torch.Tensor
+    ) -> torch.Tensor:
+        assert tiles.shape == (8, 1, 32, 4)
+        (pairs,) = given
+        values = torch.stack((pairs >> 4, pairs & 15), dim=-1).flatten(1).float()
+        scale, zero = scale_zero.float().transpose(0, 1).unbind(-1)  # (N, K / group)
+        wide = (values.view(64, -1, group) - 8) * scale.unsqueeze(-1) + zero.unsqueeze(-1)
+        return (x.float() @ wide.flatten(1).T).bfloat16()
+
+    monkeypatch.setattr(torch.ops.aten, "_convert_weight_to_int4pack", convert)
+    monkeypatch.setattr(torch.ops.aten, "_weight_int4pack_mm", product)
+    x = torch.randn(5, 128, generator=torch.Generator().manual_seed(4)).bfloat16()
+    matrix = Int4Tiles(grouped, CPU, torch.bfloat16)
+    exact = (x.float() @ grouped.expand().T).bfloat16()
+    assert torch.equal(matrix(x), exact)

@@ -10,8 +10,9 @@ from engine import tuning
 from engine.checkpoint import open_checkpoint
 from engine.llama import Llama
 from engine.local import LocalEngine
-from engine.matrices import Plan, make_matrix
+from engine.matrices import make_matrix
 from engine.options import Options
+from engine.plans import Plan
 from engine.quantize import Precision
 from engine.weights import load_llama
 from tests.engine.checkpoints import make_checkpoint
