@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from engine.llama import Llama
-from engine.matrices import Plan
+from engine.plans import Plan
 from engine.recording import Recording, Work
 
 
