@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from app.closed import closed
 from app.setting import SettingsInvalid
 from app.settings import Settings, open_data_folder
 from app.settings_table import help_text
@@ -65,14 +66,7 @@ def close_environment(data: Path) -> None:
     """
     for name in [name for name in os.environ if name.upper().startswith("GRADIO_")]:
         del os.environ[name]
-    os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(data / "run" / "page"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    os.environ |= closed(data)
 
 
 def end_process(status: int) -> NoReturn:

@@ -11,16 +11,30 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import uvicorn
 
 from app.asgi import App, Receive, Scope, Send
+from app.hosts import Hosts
+from app.visitors import Visitors
 from app.wire import http_config
+from storage.store import Store
 
 Way = Literal["share", "lan"]
 WAY = "corral_way"  # the key of the scope; absent on this machine's own listener
 MAX_CONNECTIONS = 200  # at once, of each way; those of this machine's own pages are not among them
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What every way in works with: who may sign in, which names are answered, who is here."""
+
+    store: Store
+    hosts: Hosts
+    visitors: Visitors
+    listeners: Listeners
 
 
 class Listeners:

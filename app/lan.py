@@ -12,12 +12,9 @@ import socket
 
 import psutil
 
-from app.beside import Listener, Listeners
-from app.hosts import Hosts
+from app.beside import Around, Listener
 from app.share import LinkView, ShareError, ShareNeedsPassword
-from app.visitors import Visitors
 from storage.records import OWNER_ID
-from storage.store import Store
 
 log = logging.getLogger("corral.lan")
 
@@ -45,20 +42,9 @@ def addresses() -> list[str]:
 class Lan:
     """Opens and ends the way in from the network. Call it from threads, never from the loop."""
 
-    def __init__(
-        self,
-        store: Store,
-        hosts: Hosts,
-        visitors: Visitors,
-        listeners: Listeners,
-        *,
-        certificate: str = "",
-        key: str = "",
-    ) -> None:
-        self._store = store
-        self._hosts = hosts
-        self._visitors = visitors
-        self._listeners = listeners
+    def __init__(self, around: Around, *, certificate: str = "", key: str = "") -> None:
+        self._store, self._hosts = around.store, around.hosts
+        self._visitors, self._listeners = around.visitors, around.listeners
         self._files: dict[str, str | None] = (
             {"ssl_certfile": certificate, "ssl_keyfile": key or None} if certificate else {}
         )

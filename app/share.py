@@ -28,11 +28,8 @@ from urllib.parse import urlsplit
 
 import segno
 
-from app.beside import Listener, Listeners
-from app.hosts import Hosts
-from app.visitors import Visitors
+from app.beside import Around, Listener
 from storage.records import OWNER_ID
-from storage.store import Store
 
 MAX_HOURS = 168
 
@@ -156,18 +153,9 @@ class LinkView:
 class Share:
     """Opens and ends the one share link. Its methods block; safe to call from any thread."""
 
-    def __init__(
-        self,
-        store: Store,
-        hosts: Hosts,
-        visitors: Visitors,
-        listeners: Listeners,
-        tunnel: Callable[[], Tunnel],
-    ) -> None:
-        self._store = store
-        self._hosts = hosts
-        self._visitors = visitors
-        self._listeners = listeners
+    def __init__(self, around: Around, tunnel: Callable[[], Tunnel]) -> None:
+        self._store, self._hosts = around.store, around.hosts
+        self._visitors, self._listeners = around.visitors, around.listeners
         self._make = tunnel
         self._lock = Lock()
         self._tunnel: Tunnel | None = None

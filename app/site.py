@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from app.accounts import Accounts
 from app.api.keys import Keys
 from app.api.routes import Api
-from app.beside import Listeners
+from app.beside import Around, Listeners
 from app.doors import Doors
 from app.entrance import Entrance
 from app.gateway import Gateway
@@ -111,7 +111,7 @@ def _doors(
     services: Services, gateway: Gateway, listeners: Listeners, signin: SignIn, keys: Keys
 ) -> Doors:
     settings, store = services.settings, services.store
-    visitors, hosts = gateway.visitors, gateway.hosts
+    around = Around(store, gateway.hosts, gateway.visitors, listeners)
     return Doors(
         store=store,
         port=settings.port,
@@ -123,18 +123,7 @@ def _doors(
         keys=keys,
         gateway=gateway,
         share=Share(
-            store,
-            hosts,
-            visitors,
-            listeners,
-            lambda: GradioTunnel(settings.share_server, settings.share_certificate),
+            around, lambda: GradioTunnel(settings.share_server, settings.share_certificate)
         ),
-        lan=Lan(
-            store,
-            hosts,
-            visitors,
-            listeners,
-            certificate=settings.certificate,
-            key=settings.certificate_key,
-        ),
+        lan=Lan(around, certificate=settings.certificate, key=settings.certificate_key),
     )

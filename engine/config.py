@@ -67,8 +67,6 @@ class LlamaConfig:
     attention_bias: bool
     mlp_bias: bool
     rope: Rope
-    bos_token_id: int | None
-    eos_token_ids: tuple[int, ...]
     dtype: str
     quantized: Literal["", "int8", "int4"]  # how the files hold most weights, if not as floats
 
@@ -138,7 +136,7 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
     if head_dim % 2:
         raise CheckpointBroken(f"config.json has a head_dim of {head_dim}; it must be even.")
     max_positions = integer(raw, "max_position_embeddings", 1, 1 << 26, default=2048)
-    eos = raw.get("eos_token_id")
+    _check_token_ids(raw)
     return LlamaConfig(
         vocab_size=integer(raw, "vocab_size", 1, 1 << 22),
         hidden_size=hidden_size,
@@ -153,12 +151,6 @@ def parse_config(raw: Mapping[str, Any]) -> LlamaConfig:
         attention_bias=flag(raw, "attention_bias"),
         mlp_bias=flag(raw, "mlp_bias"),
         rope=_rope(raw, max_positions),
-        bos_token_id=_token_id(raw.get("bos_token_id")),
-        eos_token_ids=tuple(
-            token
-            for token in map(_token_id, eos if isinstance(eos, list) else [eos])
-            if token is not None
-        ),
         dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32").removeprefix("torch."),
         quantized="int8" if _quantized(raw.get("quantization_config")) else "",
     )
@@ -275,9 +267,9 @@ def _quantized(value: object) -> bool:
     return True
 
 
-def _token_id(value: object) -> int | None:
-    if value is None:
-        return None
-    if type(value) is not int or not 0 <= value < 1 << 22:
-        raise CheckpointBroken(f"config.json has the token id {short(value)}.")
-    return value
+def _check_token_ids(raw: Mapping[str, Any]) -> None:
+    """What `engine/chat_format.py` reads of them: one id, or a list."""
+    for given in (raw.get("bos_token_id"), raw.get("eos_token_id")):
+        for value in given if isinstance(given, list) else [given]:
+            if value is not None and (type(value) is not int or not 0 <= value < 1 << 22):
+                raise CheckpointBroken(f"config.json has the token id {short(value)}.")

@@ -58,8 +58,6 @@ def shape(name: str) -> LlamaConfig:
         attention_bias=False,
         mlp_bias=False,
         rope=Rope(),
-        bos_token_id=None,
-        eos_token_ids=(),
         dtype="bfloat16",
         quantized="",
     )

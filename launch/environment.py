@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.closed import closed
 from launch.place import ROOT
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -28,12 +29,7 @@ def clean_environment(data: Path, environ: Mapping[str, str] = os.environ) -> di
     return {
         **kept,
         **bypass,
-        "GRADIO_ANALYTICS_ENABLED": "False",
-        "GRADIO_TEMP_DIR": str(data / "run" / "page"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "1",
-        "DO_NOT_TRACK": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        **closed(data),
         # Idle compute threads sleep instead of spinning beside the server.
         "OMP_WAIT_POLICY": "PASSIVE",
         # glibc: one heap for all threads, of which all that is free can be returned.

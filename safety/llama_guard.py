@@ -17,14 +17,13 @@ from __future__ import annotations
 
 import math
 import re
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from safety.base import GuardBroken, NextToken, Scored, Verdict
+from safety.base import GuardBroken, NextToken, Scored
 from safety.categories import TAXONOMIES, OwnCategory, Taxonomy
+from safety.generative import GenerativeGuard
 
 Version = Literal["1", "2", "3"]
 
@@ -137,8 +136,8 @@ class _Reading:
     mark: int
 
 
-class LlamaGuard:
-    """A Llama Guard behind `NextToken`. Safe to call from several threads; one asks at a time.
+class LlamaGuard(GenerativeGuard):
+    """A Llama Guard behind `NextToken`.
 
     `max_readings` conversations stay in the model's cache, for replies that grow side by side.
     """
@@ -152,32 +151,12 @@ class LlamaGuard:
         version: str = "",
         max_readings: int = 2,
     ) -> None:
-        self.name = name
-        self.version = version
+        super().__init__(name, version)
         self._model = model
         self._format = format
         self._categories = {**TAXONOMIES[format.taxonomy], **format.own}
         self._max_readings = max_readings
         self._readings: list[_Reading] = []
-        self._lock = threading.Lock()
-
-    def judge(self, prompt: str, reply: str | None = None) -> Verdict:
-        """Judge the prompt, or the reply so far that answers it. A failing model is a failure."""
-        started = time.perf_counter()
-        with self._lock:
-            try:
-                score, scores = self._judge(prompt, reply)
-            except Exception as error:  # fail closed, and start afresh next time
-                self._close_all()
-                reason = f"{self.name} stopped with {type(error).__name__}."
-                return Verdict.failure(reason, guard=self.name, version=self.version)
-        seconds = time.perf_counter() - started
-        return Verdict(score, scores, self.name, self.version, seconds)
-
-    def close(self) -> None:
-        """Free what is kept in the model's cache."""
-        with self._lock:
-            self._close_all()
 
     def _judge(self, prompt: str, reply: str | None) -> tuple[float, Mapping[str, float]]:
         is_reply = reply is not None

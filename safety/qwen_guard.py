@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-import threading
-import time
 from collections.abc import Mapping
 
-from safety.base import GuardBroken, NextToken, Verdict
+from safety.base import GuardBroken, NextToken
+from safety.generative import GenerativeGuard
 
 _CATEGORIES: Mapping[str, str] = {
     "Violent": "violent_crimes",
@@ -40,26 +39,15 @@ _ASK = (
 _MARKERS = re.compile(r"<(?=(?:BEGIN|END) (?:CONVERSATION|UNSAFE CONTENT CATEGORIES)>)")
 
 
-class QwenGuard:
-    """A Qwen3Guard behind `NextToken`. Safe to call from several threads; one asks at a time."""
+class QwenGuard(GenerativeGuard):
+    """A Qwen3Guard behind `NextToken`."""
 
     def __init__(self, model: NextToken, *, name: str = "qwen-guard", version: str = "") -> None:
-        self.name = name
-        self.version = version
+        super().__init__(name, version)
         self._model = model
-        self._lock = threading.Lock()
 
-    def judge(self, prompt: str, reply: str | None = None) -> Verdict:
-        """Judge the prompt, or the reply so far. A failing model is a failure."""
-        started = time.perf_counter()
-        with self._lock:
-            try:
-                score, scores = self._judge(prompt, reply)
-            except Exception as error:  # fail closed
-                reason = f"{self.name} stopped with {type(error).__name__}."
-                return Verdict.failure(reason, guard=self.name, version=self.version)
-        seconds = time.perf_counter() - started
-        return Verdict(score, scores, self.name, self.version, seconds)
+    def _close_all(self) -> None:
+        """Nothing is kept from one judgement to the next."""
 
     def _judge(self, prompt: str, reply: str | None) -> tuple[float, Mapping[str, float]]:
         role = "USER" if reply is None else "ASSISTANT"

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointBroken, CheckpointMissing, ModelUnsupported
+from engine.formats.content import damaged, read_into
 from engine.formats.ggml import KINDS, Kind, dequantize, regroup
 from engine.quantize import Grouped
 
@@ -60,17 +61,7 @@ class GgufTensor:
 
     def _content(self) -> Tensor:
         content = torch.empty(self.num_bytes, dtype=torch.uint8)
-        target = content.numpy().data
-        try:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(self.offset)
-                done = 0
-                while done < self.num_bytes and (count := file.readinto(target[done:])):
-                    done += count
-        except OSError as error:
-            raise CheckpointBroken(f"{self.path.name} cannot be read: {error.strerror}.") from error
-        if done != self.num_bytes:
-            raise _broken(self.path, "it became shorter while it was read")
+        read_into(content, self.path, self.offset)
         return content
 
     def read(self) -> Tensor:
@@ -128,10 +119,6 @@ def _read_one(path: Path) -> GgufFile:
         raise CheckpointBroken(f"{path.name} cannot be read: {error.strerror}.") from error
 
 
-def _broken(path: Path, why: str) -> CheckpointBroken:
-    return CheckpointBroken(f"{path.name} is damaged or cut off ({why}): download it again.")
-
-
 class _Reader:
     """Takes a header apart, from its first byte to its last."""
 
@@ -142,7 +129,7 @@ class _Reader:
 
     def read(self) -> GgufFile:
         if self.take(4) != b"GGUF":
-            raise _broken(self.path, "it does not begin as a GGUF file does")
+            raise damaged(self.path, "it does not begin as a GGUF file does")
         version = self.number("I")
         if version not in (2, 3):
             swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
@@ -157,7 +144,7 @@ class _Reader:
         for _ in range(num_entries):
             key = self.text(_MAX_NAME_BYTES)
             if key in metadata:
-                raise _broken(self.path, f"{key} stands in it twice")
+                raise damaged(self.path, f"{key} stands in it twice")
             metadata[key] = self.value(self.number("I"), key)
         infos = [self.info() for _ in range(num_tensors)]
         header = self.size - self.left
@@ -168,10 +155,10 @@ class _Reader:
 
     def take(self, num_bytes: int) -> bytes:
         if num_bytes > self.left:
-            raise _broken(self.path, "it ends inside its header")
+            raise damaged(self.path, "it ends inside its header")
         content = self.file.read(num_bytes)
         if len(content) != num_bytes:
-            raise _broken(self.path, "it became shorter while it was read")
+            raise damaged(self.path, "it became shorter while it was read")
         self.left -= num_bytes
         return content
 
@@ -181,7 +168,7 @@ class _Reader:
     def count(self, code: str, most: int, what: str) -> int:
         count: int = self.number(code)
         if count > most:
-            raise _broken(self.path, f"it claims {count} {what}")
+            raise damaged(self.path, f"it claims {count} {what}")
         return count
 
     def text(self, most: int) -> str:
@@ -193,14 +180,14 @@ class _Reader:
         if kind == _STRING:
             return self.text(_MAX_TEXT_BYTES)
         if kind != _ARRAY:
-            raise _broken(self.path, f"{key} is of the unknown type {kind}")
+            raise damaged(self.path, f"{key} is of the unknown type {kind}")
         inner = self.number("I")
         length = self.count("Q", _MAX_ARRAY, f"values in {key}")
         if inner in _NUMBERS:
             dtype = np.dtype(_NUMBERS[inner]).newbyteorder("<")
             return np.frombuffer(self.take(length * dtype.itemsize), dtype).tolist()
         if inner != _STRING or 8 * length > self.left:
-            raise _broken(self.path, f"the list {key} makes no sense")
+            raise damaged(self.path, f"the list {key} makes no sense")
         return [self.text(_MAX_TEXT_BYTES) for _ in range(length)]
 
     # --- tensors ---
@@ -210,7 +197,7 @@ class _Reader:
         name = self.text(_MAX_NAME_BYTES)
         sizes = [self.number("Q") for _ in range(self.count("I", 4, "dimensions"))]
         if any(not 0 < size < 1 << 40 for size in sizes):
-            raise _broken(self.path, f"{name} has an impossible shape")
+            raise damaged(self.path, f"{name} has an impossible shape")
         return name, tuple(reversed(sizes)), self.number("I"), self.number("Q")
 
     def placed(
@@ -221,7 +208,7 @@ class _Reader:
     ) -> dict[str, GgufTensor]:
         alignment = metadata.get("general.alignment", 32)
         if type(alignment) is not int or alignment not in (1 << bit for bit in range(17)):
-            raise _broken(self.path, f"an alignment of {alignment!r} is impossible")
+            raise damaged(self.path, f"an alignment of {alignment!r} is impossible")
         start = -(-header // alignment) * alignment
         tensors: dict[str, GgufTensor] = {}
         for name, shape, number, offset in infos:
@@ -233,11 +220,11 @@ class _Reader:
                 )
             size = kind.size(shape)
             if size is None:
-                raise _broken(self.path, f"the rows of {name} are no whole blocks")
+                raise damaged(self.path, f"the rows of {name} are no whole blocks")
             if name in tensors:
-                raise _broken(self.path, f"{name} stands in it twice")
+                raise damaged(self.path, f"{name} stands in it twice")
             if offset % alignment or start + offset + size > self.size:
-                raise _broken(self.path, f"{name} does not lie where it could")
+                raise damaged(self.path, f"{name} does not lie where it could")
             tensors[name] = GgufTensor(self.path, kind, shape, start + offset, size)
         self.refuse_overlap(tensors)
         return tensors
@@ -246,7 +233,7 @@ class _Reader:
         end = 0
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].offset):
             if tensor.offset < end:
-                raise _broken(self.path, f"{name} overlaps the tensor before it")
+                raise damaged(self.path, f"{name} overlaps the tensor before it")
             end = tensor.offset + tensor.num_bytes
 
     def fingerprint(self, header: int, tensors: dict[str, GgufTensor]) -> str:

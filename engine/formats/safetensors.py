@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from engine.errors import CheckpointBroken, CheckpointMissing, CheckpointUnsafe
+from engine.formats.content import damaged, read_into
 from engine.json_values import short
 from engine.kernels.pages import use_large_pages
 
@@ -89,7 +90,7 @@ def read_header(path: Path) -> tuple[dict[str, TensorSpec], bytes]:
                 raise CheckpointUnsafe(f"{path.name} is {kind}, not a safetensors file.")
             length = int.from_bytes(head[:8], "little")
             if not 2 <= length <= min(MAX_HEADER_BYTES, size - 8):
-                raise _broken(path, f"its header claims {length} bytes of {size}")
+                raise damaged(path, f"its header claims {length} bytes of {size}")
             file.seek(8)
             header = file.read(length)
     except FileNotFoundError as error:
@@ -97,12 +98,8 @@ def read_header(path: Path) -> tuple[dict[str, TensorSpec], bytes]:
     except OSError as error:
         raise CheckpointBroken(f"{path.name} cannot be read: {error.strerror}.") from error
     if len(header) != length:
-        raise _broken(path, "it ends inside its header")
+        raise damaged(path, "it ends inside its header")
     return _specs(path, _parse(path, header), 8 + length, size), header
-
-
-def _broken(path: Path, why: str) -> CheckpointBroken:
-    return CheckpointBroken(f"{path.name} is damaged or cut off ({why}): download it again.")
 
 
 def _parse(path: Path, header: bytes) -> dict[str, Any]:
@@ -112,14 +109,14 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
         return dict(pairs)
 
     if header[:1] != b"{":
-        raise _broken(path, "its header is no JSON object")
+        raise damaged(path, "its header is no JSON object")
     try:
         value = json.loads(header.decode("utf-8"), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise _broken(path, "its header is not readable JSON") from error
+        raise damaged(path, "its header is not readable JSON") from error
     metadata = value.pop("__metadata__", {})
     if not isinstance(metadata, dict) or any(type(text) is not str for text in metadata.values()):
-        raise _broken(path, "its metadata is not text")
+        raise damaged(path, "its metadata is not text")
     assert isinstance(value, dict)
     return value
 
@@ -129,25 +126,25 @@ def _specs(path: Path, entries: dict[str, Any], start: int, size: int) -> dict[s
     end = start
     for name, spec in sorted(specs.items(), key=lambda item: (item[1].offset, item[1].num_bytes)):
         if spec.offset != end:
-            raise _broken(path, f"{name} does not begin where the tensor before it ends")
+            raise damaged(path, f"{name} does not begin where the tensor before it ends")
         end += spec.num_bytes
     if end != size:
-        raise _broken(path, f"its tensors take {end} bytes, the file has {size}")
+        raise damaged(path, f"its tensors take {end} bytes, the file has {size}")
     return specs
 
 
 def _spec(path: Path, name: str, entry: object, start: int) -> TensorSpec:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise _broken(path, f"the entry of {name} is not dtype, shape and data_offsets")
+        raise damaged(path, f"the entry of {name} is not dtype, shape and data_offsets")
     shape, offsets = entry["shape"], entry["data_offsets"]
     dtype = _DTYPES.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
-        raise _broken(path, f"{name} has the unknown type {short(entry['dtype'])}")
+        raise damaged(path, f"{name} has the unknown type {short(entry['dtype'])}")
     if not _sizes(shape) or len(shape) > 8 or not _sizes(offsets) or len(offsets) != 2:
-        raise _broken(path, f"the shape or place of {name} makes no sense")
+        raise damaged(path, f"the shape or place of {name} makes no sense")
     begin, end = offsets
     if begin > end or math.prod(shape) * dtype.itemsize != end - begin:
-        raise _broken(path, f"{name} has {end - begin} bytes, which its shape does not fill")
+        raise damaged(path, f"{name} has {end - begin} bytes, which its shape does not fill")
     return TensorSpec(path, dtype, tuple(shape), start + begin, end - begin)
 
 
@@ -161,17 +158,7 @@ def read_tensor(spec: TensorSpec) -> Tensor:
     use_large_pages(tensor)
     if spec.num_bytes == 0:
         return tensor
-    target = tensor.view(-1).view(torch.uint8).numpy().data
-    try:
-        with spec.path.open("rb", buffering=0) as file:
-            file.seek(spec.offset)
-            done = 0
-            while done < spec.num_bytes and (count := file.readinto(target[done:])):
-                done += count
-    except OSError as error:
-        raise CheckpointBroken(f"{spec.path.name} cannot be read: {error.strerror}.") from error
-    if done != spec.num_bytes:
-        raise _broken(spec.path, "it became shorter while it was read")
+    read_into(tensor, spec.path, spec.offset)
     return tensor
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.beside import Around
 from app.hosts import Hosts
 from app.lan import CertificateUnusable, Lan, LanAbsent
 from app.services import Services
@@ -68,10 +69,7 @@ def test_with_a_certificate_it_is_encrypted(site: Site, services: Services, tmp_
         pytest.skip("there is no openssl to make a certificate with")
     site.doors.set_password(OWNER_ID, PASSWORD)
     lan = Lan(
-        services.store,
-        site.app.hosts,
-        Visitors(),
-        site.listeners,
+        Around(services.store, site.app.hosts, Visitors(), site.listeners),
         certificate=str(tmp_path / "cert"),
         key=str(tmp_path / "key"),
     )
@@ -103,6 +101,7 @@ def test_a_network_that_cannot_be_opened_is_told(services: Services, site: Site)
         site.listeners.loop = loop
         with pytest.raises(LanAbsent):
             site.doors.lan.start(0, names=[])
-        broken = Lan(services.store, Hosts(), Visitors(), site.listeners, certificate="/no/x")
+        around = Around(services.store, Hosts(), Visitors(), site.listeners)
+        broken = Lan(around, certificate="/no/x")
         with pytest.raises(CertificateUnusable):
             broken.start(0, names=["127.0.0.2"])

@@ -94,11 +94,6 @@ def test_old_configs_leave_values_out() -> None:
     assert not made.tie_word_embeddings
 
 
-def test_several_end_tokens() -> None:
-    made = parse_config(config(eos_token_id=[128001, 128008, 128009]))
-    assert made.eos_token_ids == (128001, 128008, 128009)
-
-
 @pytest.mark.parametrize(
     "changes",
     [
