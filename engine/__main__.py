@@ -1,4 +1,4 @@
-"""`python -m engine`: generate, score, bench, inspect, models, download, from the command line.
+"""`python -m engine`: generate, score, bench, inspect, fit, models, download, by hand.
 
 stdout carries the result only; statistics and notes go to stderr; an error is one sentence and a
 non-zero exit. torch is imported when a command needs it, so that `--help` and mistakes are quick.

@@ -1,7 +1,6 @@
 """The shapes of public Llamas, for benches without weights and for telling what fits a machine.
 
-From the `config.json` or `params.json` of each release. Only sizes stand here: rotary theta and
-scaling are read from a checkpoint's own files when there is one.
+From the `config.json` or `params.json` of each release.
 """
 
 from __future__ import annotations
@@ -36,6 +35,17 @@ _SIZES: dict[str, tuple[int, int, int, int, int, int, int, bool]] = {
     "llama-guard-3-1b": (16, 2048, 32, 8, 8192, 128256, 131072, False),
 }
 
+# How a name begins: rotary theta, and the factor of llama3 scaling (0: none). Others have 10,000.
+_ROTARY: dict[str, tuple[float, int]] = {
+    "smollm2-1.7b": (130_000.0, 0),
+    "smollm2-": (100_000.0, 0),
+    "code-llama-": (1_000_000.0, 0),
+    "llama-3-": (500_000.0, 0),
+    "llama-3.1-": (500_000.0, 8),
+    "llama-3.2-": (500_000.0, 32),
+    "llama-guard-3-1b": (500_000.0, 32),
+}
+
 SHAPES = tuple(_SIZES)
 
 
@@ -57,7 +67,15 @@ def shape(name: str) -> LlamaConfig:
         tie_word_embeddings=tied,
         attention_bias=False,
         mlp_bias=False,
-        rope=Rope(),
+        rope=_rope(name, context),
         dtype="bfloat16",
         quantized="",
     )
+
+
+def _rope(name: str, context: int) -> Rope:
+    starts = (start for start in _ROTARY if name.startswith(start))
+    theta, factor = _ROTARY.get(next(starts, ""), (10_000.0, 0))
+    if factor:
+        return Rope("llama3", theta, factor, original_max_position_embeddings=8192)
+    return Rope(rope_theta=theta, original_max_position_embeddings=context)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from engine.config import parse_config
 from engine.inspect import describe
 from engine.shapes import SHAPES, shape
+from tests.engine.published import ROWS, Row, config_of
 
 # KiB of keys and values a token in 16 bit; with every query head having its own; context.
 TABLE = {
@@ -38,6 +40,15 @@ def test_every_row_of_the_architecture_table(name: str) -> None:
     assert f"context {context:,} tokens" in text and f"{config.num_parameters:,} param" in text
     assert ("grouped-query attention" in text) == (as_mha != token)
     assert ("With multi-head attention it would be" in text) == (as_mha != token)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_positions_are_rotated_as_published(row: Row) -> None:
+    name = row.name.lower().replace(" ", "-")
+    if name in SHAPES:
+        assert shape(name).rope == parse_config(config_of(row)).rope
+    else:
+        assert name in ("code-llama-70b", "llama-3.3-70b"), "as the shapes of others"
 
 
 def test_no_public_shape_is_left_out() -> None:
