@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Steps of the same rows before they are recorded: what that takes is spent at most twice.
+# Steps of the same rows before they are recorded, and steps that a recording must serve to be worth
+# its making. After one that was not the next rows wait twice as long.
 PATIENCE = 8
+MOST_PATIENCE = 64
 CHECKS = 2  # first steps of a recording that are done both ways: a place baked in fails the second
 MOST_KEPT = 32  # recordings; twice as many rows as write at once
 MOST_BYTES = 256 << 20  # of the device, for all of them
@@ -102,10 +104,11 @@ class Graph:
 
         self._recording = recorder.record(work)
         self.num_bytes = self._recording.num_bytes
-        self.num_checked = 0
+        self.num_checked = self.num_steps = 0
 
     def step(self, ids: Sequence[int], slots: Sequence[Slot]) -> Tensor:
         """The logits (rows, V) after `ids`, a token for each slot."""
+        self.num_steps += 1
         self._fill(ids, slots)
         return self._recording.replay().clone()
 
@@ -122,6 +125,8 @@ class Graphs:
         self._kept: OrderedDict[tuple[Rows, int], Graph] = OrderedDict()
         self._waiting: OrderedDict[Rows, tuple[Memory, int]] = OrderedDict()  # steps without one
         self._not_worth: set[tuple[int, int]] = set()  # numbers of rows, and windows
+        self._latest: Graph | None = None
+        self._patience = PATIENCE
         self._rest = 0
         self._fault = ""
         self._serves = False
@@ -173,6 +178,7 @@ class Graphs:
         """Free the memory of all recordings, and make none for a while → whether there were any."""
         had_any = bool(self._kept)
         self._kept.clear()
+        self._latest = None
         self._waiting.clear()
         self._rest = REST
         return had_any
@@ -200,13 +206,16 @@ class Graphs:
         self._waiting[rows] = memory, num + 1
         if len(self._waiting) > _MOST_WAITING:
             self._waiting.popitem(last=False)
-        return num >= PATIENCE
+        return num >= self._patience
 
     def _recorded(self, rows: Rows, window: int, slots: Sequence[Slot]) -> Graph | None:
         """A new recording; those that are void go, then within the bounds those used last stay."""
-        graph = Graph(self._model, slots, window, self._recorder)
+        if self._latest is not None:
+            paid = self._latest.num_steps >= PATIENCE
+            self._patience = PATIENCE if paid else min(2 * self._patience, MOST_PATIENCE)
+        self._latest = graph = Graph(self._model, slots, window, self._recorder)
         if graph.num_bytes > MOST_BYTES:
-            self._not_worth.add((len(rows), window))
+            self._forgo(rows, window)
             return None
         for key in [key for key, kept in self._kept.items() if kept.memory.is_gone]:
             del self._kept[key]
@@ -237,9 +246,14 @@ class Graphs:
         elif graph.num_checked == CHECKS:  # the first one was slowed by the device's own preparing
             self._serves = self._serves or replay_seconds < seconds
             if replay_seconds >= seconds:
-                self._not_worth.add((len(rows), graph.window))
-                del self._kept[rows, graph.window]
+                self._forgo(rows, graph.window)
         return logits
+
+    def _forgo(self, rows: Rows, window: int) -> None:
+        """Record no step of this shape any more, and drop this one."""
+        self._not_worth.add((len(rows), window))
+        self._kept.pop((rows, window), None)
+        self._latest = None
 
     def _fail(self, error: Exception) -> None:
         if _tells_of_memory(error):
@@ -252,6 +266,7 @@ class Graphs:
     def _stop(self, fault: str) -> None:
         self._fault = fault.rstrip(".")
         self._kept.clear()
+        self._latest = None
         log.warning(self.told)
 
 

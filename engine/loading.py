@@ -21,7 +21,7 @@ from engine.config import LlamaConfig
 from engine.device import device_name, is_out_of_memory
 from engine.dispatch import Dispatch
 from engine.errors import CheckpointBroken, DeviceOutOfMemory, EngineError
-from engine.graphs import CHECKS, PATIENCE, Graphs, difference
+from engine.graphs import PATIENCE, Graphs, difference
 from engine.kernels.products import own_library
 from engine.kernels.step import Step, can_step
 from engine.kv_cache import Kept, Slot
@@ -214,8 +214,8 @@ def attach_graphs(model: Llama, recorder: Recorder | None) -> bool:
     if model.cache_shape.dtype == torch.int8:
         tolerance = max(tolerance, _INT8_STEP)
     model.graphs = Graphs(model, recorder, tolerance)
-    slot, num_tokens = Slot(model.cache_shape), PATIENCE + CHECKS + 1
-    num_tokens = min(num_tokens, model.cache_shape.context_length)
+    num_tokens = min(2 * PATIENCE, model.cache_shape.context_length)
+    slot = Slot(model.cache_shape)
     model.make_room(slot, num_tokens)
     for token in _spread_ids(model.config, num_tokens):
         model.forward([token], [(slot, 1)])

@@ -5,6 +5,7 @@ A tape stands in for the GPU (`tests/engine/tapes.py`); `test_cuda_graphs.py` ne
 
 from __future__ import annotations
 
+import random
 import re
 import weakref
 from collections.abc import Iterator
@@ -40,6 +41,7 @@ TOLD = (
     r"Update the graphics driver, then load the model again\."
 )
 FIRST = PATIENCE + CHECKS  # steps before the first that is a replay alone
+WORTH = 2 * PATIENCE + 1  # steps of rows whose recording was worth it
 
 
 @pytest.fixture(scope="module")
@@ -141,13 +143,13 @@ def test_a_text_that_outgrows_windows_and_slots(
 def test_rows_that_come_and_go(model: Llama, plain: Llama, tape: TapeRecorder) -> None:
     def play(model: Llama) -> list[list[int]]:
         first, second = slot_with(model, prompt_of(20)), slot_with(model, prompt_of(60, 3))
-        steps(model, [first], 15)
-        steps(model, [first, second], 15, 30)
-        steps(model, [second], 15, 60)
+        steps(model, [first], WORTH)
+        steps(model, [first, second], WORTH, 30)
+        steps(model, [second], WORTH, 60)
         second.trim(70)
-        steps(model, [second, first], 15, 90)
+        steps(model, [second, first], WORTH, 90)
         model.forward(prompt_of(33, 5), [(first, 33)])
-        steps(model, [second, first], 15, 120)
+        steps(model, [second, first], WORTH, 120)
         steps(model, [first], 5, 150)
         return [first.ids, second.ids]
 
@@ -183,6 +185,42 @@ def test_what_lies_behind_the_text_does_not_matter(
             layer[:, 30:] = float("nan")
         logits.append(steps(each, [slot], 2 * FIRST))
     assert difference(*logits) < EXACT and tape.num_replayed > FIRST
+
+
+def play(model: Llama, seed: int, num: int) -> list[list[int]]:
+    """What happens to slots in any order: turns, cuts, branches, new rows, rows that end."""
+    dice, slots, said = random.Random(seed), list[Slot](), list[list[int]]()
+    for turn in range(num):
+        act = dice.random()
+        if len(slots) < 2 or (act < 0.15 and len(slots) < 4):
+            slots.append(slot_with(model, prompt_of(dice.choice((5, 60, 240, 500)), turn)))
+        elif act < 0.3:
+            slots[dice.randrange(len(slots))].trim(dice.randrange(3, 40))
+        elif act < 0.4:
+            slot = slots.pop(dice.randrange(len(slots)))
+            slots.append(slot.copy(slot.length // 2, slot.length))
+            slot.release()
+        elif act < 0.5:
+            said.append(slots[0].ids)
+            slots.pop(0).release()
+        elif act < 0.6:
+            slot, num_read = slots[0], dice.randrange(2, 30)
+            model.make_room(slot, slot.length + num_read)
+            model.forward(prompt_of(num_read, turn), [(slot, num_read)])
+        if slots:
+            some = dice.sample(slots, dice.randrange(1, len(slots) + 1))
+            steps(model, some, dice.choice((3, 12, 30)), turn)
+    return said + [slot.ids for slot in slots]
+
+
+@pytest.mark.parametrize(
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.full) for seed in range(2, 60))]
+)
+def test_whatever_happens_to_slots(
+    seed: int, model: Llama, plain: Llama, tape: TapeRecorder
+) -> None:
+    assert play(model, seed, 14) == play(plain, seed, 14)
+    assert tape.num_replayed > 10
 
 
 # --- under the scheduler --------------------------------------------------------------------------
@@ -317,7 +355,7 @@ def test_only_so_many_are_kept(
     monkeypatch.setattr(graphs, "MOST_KEPT", 2)
     slots = [slot_with(model, prompt_of(9, row)) for row in range(3)]
     for slot in slots:
-        steps(model, [slot], FIRST)
+        steps(model, [slot], WORTH)
     assert model.graphs is not None and model.graphs.num_kept == 2 and tape.num_recorded == 3
     steps(model, [slots[2]], 3)
     assert tape.num_recorded == 3
@@ -331,7 +369,7 @@ def test_only_so_many_bytes_are_kept(model: Llama, tape: TapeRecorder) -> None:
     assert model.graphs is not None
     tape.num_bytes = graphs.MOST_BYTES // 2
     for row in range(3):
-        steps(model, [slot_with(model, prompt_of(9, row))], FIRST)
+        steps(model, [slot_with(model, prompt_of(9, row))], WORTH)
     assert model.graphs.num_kept == 2
     tape.num_bytes = graphs.MOST_BYTES + 1
     steps(model, [slot_with(model, prompt_of(300))], FIRST)
@@ -541,6 +579,22 @@ def test_a_short_reply_is_not(model: Llama, tape: TapeRecorder) -> None:
     for seed in range(3):
         steps(model, [slot_with(model, prompt_of(9, seed))], PATIENCE)
     assert tape.num_recorded == 0
+
+
+def test_rows_that_change_often_wait_longer(model: Llama, tape: TapeRecorder) -> None:
+    """Recordings that serve few steps are made ever more rarely, until one serves many."""
+
+    def length_of_wait(num_steps: int) -> int:
+        slot, before = slot_with(model, prompt_of(9)), tape.num_recorded
+        for num in range(200):
+            steps(model, [slot], 1, num)
+            if tape.num_recorded > before:
+                steps(model, [slot], num_steps - 1, num)
+                return num
+        raise AssertionError("nothing was recorded")
+
+    waits = [length_of_wait(num) for num in (2, 2, 2, 2, 2, 2, PATIENCE, 2, 2)]
+    assert waits == [8, 8, 16, 32, 64, 64, 64, 64, 8]
 
 
 def test_nothing_is_recorded_on_a_cpu() -> None:
