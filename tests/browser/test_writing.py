@@ -93,6 +93,21 @@ def test_what_is_written_where_one_goes_outlasts_what_was_sent_before(page: Page
     expect(page.locator("#ask")).to_have_value("typed early")
 
 
+def test_where_nothing_answers_it_is_said_and_the_box_is_as_it_was(page: Page) -> None:
+    ask(page, "one")
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    page.fill("#ask", "a thought")
+    page.clock.install()
+    page.route("**/queue/join*", lambda route: route.fulfill(json={"event_id": "lost"}))
+    page.click("#listing .conv a")
+    expect(page.locator("#ask")).to_have_value("")
+    page.clock.run_for(21_000)
+    expect(page.locator("#note .toast.error")).to_contain_text("does not answer")
+    expect(page.locator("#ask")).to_have_value("a thought")
+    expect(page.locator("#listing [aria-current]")).to_have_count(0)
+
+
 def test_drafts_stay_with_their_conversation(page: Page) -> None:
     ask(page, "first")
     page.fill("#ask", "a draft for the first")
