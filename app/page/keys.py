@@ -1,4 +1,4 @@
-"""The dialog on keys: what the keyboard does on this page."""
+"""The dialog Help: what the keyboard does on this page, and the way to the diagnostics."""
 
 from __future__ import annotations
 

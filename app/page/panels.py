@@ -16,6 +16,7 @@ import gradio as gr
 
 from app.explain import explain, headline
 from app.page.desk import Desk
+from app.page.diagnostics import DiagnosticsPanel
 from app.page.inspector import Inspector
 from app.page.models import ModelsPanel
 from app.page.panes import Update, show
@@ -55,6 +56,7 @@ class Panels:
         self._inspector = Inspector(services, templates)
         self._desk = Desk(services, templates)
         self._people = PeoplePanel(services, templates)
+        self._diagnostics = DiagnosticsPanel(services.settings.data, templates)
         self._count = itertools.count(1)
 
     def connect(self, panel: gr.HTML, outputs: list[gr.HTML], **options: Any) -> None:
@@ -74,6 +76,10 @@ class Panels:
                 return {"kind": payload.mode, "said": self._strings.say("panels.owner_only")}
             if payload.mode == "models":
                 return self._models.value(user_id, followed=payload.on)
+            if payload.mode == "diagnostics":
+                return self._by_owner(
+                    payload.mode, lambda _user_id, _payload: self._diagnostics.value(), request
+                )(user_id, payload)
             if payload.text == "test":
 
                 def tested(_user_id: int, _payload: Payload) -> dict[str, object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.axe import violations
 from tests.browser.conftest import ask
 from tests.browser.site import Site
 from tests.engine.checkpoints import make_checkpoint
@@ -121,3 +122,15 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(page: Page) -> None:
     page.click("#get")
     assert page.eval_on_selector("#dialog .sheet-body", "e => e.scrollWidth <= e.clientWidth")
     assert page.eval_on_selector("#dialog", "e => e.getBoundingClientRect().width") == 390
+
+
+def test_the_diagnostics_are_copied(page: Page) -> None:
+    open_panel(page, "keys")
+    page.click("#dialog [data-panel=diagnostics]")
+    sheet = page.locator("#dialog[open] [data-kind=diagnostics]")
+    expect(sheet).to_be_visible(timeout=60_000)  # a program of its own gathers them
+    sheet.get_by_text("Copy diagnostics").click()
+    expect(sheet.locator("[data-act=copy-code]")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("Corral, facts for a bug report (no message text):")
+    assert violations(page) == []

@@ -232,6 +232,18 @@ def test_a_side_job_that_fails_fails_for_its_caller_alone(bench: Bench) -> None:
     assert len(ids_of(list(stream))) == 20
 
 
+class Midway(Event):
+    """Cancels in the middle of sixty tokens, however fast they come: it is looked at for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._looks = 40
+
+    def is_set(self) -> bool:
+        self._looks -= 1
+        return self._looks < 0
+
+
 def check_soak(folder: Path, kept: Path, num_turns: int) -> list[int]:
     """Short turns of several people, cancelled now and then, some forgotten: nothing piles up.
 
@@ -244,15 +256,10 @@ def check_soak(folder: Path, kept: Path, num_turns: int) -> list[int]:
     bench.scheduler.serve(bench.model, budget, 200 * shape.token_bytes, disk)
     resident = []
     for turn in range(num_turns):
-        cancel = Event()
-        num_new = 60 if turn % 5 == 0 else 5  # what is cancelled must not be over before
+        num_new, cancel = (60, Midway()) if turn % 5 == 0 else (5, Event())
         prompt = prompt_of(20 + 13 * turn % 160, turn)
         scope = f"user-{turn % 7}/{turn % 50}"
-        stream = bench.ask(prompt, num_new, scope=scope, cancel=cancel)
-        if turn % 5 == 0:
-            next(stream)
-            cancel.set()
-        chunks = list(stream)
+        chunks = list(bench.ask(prompt, num_new, scope=scope, cancel=cancel))
         assert chunks[-1].finish_reason == ("cancelled" if turn % 5 == 0 else "length")
         if turn % 11 == 0:
             bench.scheduler.forget(scope)
