@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             result |= ours(name, precision, device, bandwidth, chosen.new)
         if not chosen.no_transformers:
             result |= transformers(name, device, chosen.new)
-    lines = [f"{name:44} {value!s:>12}" for name, value in result.items()]
+    lines = [f"{name:52} {value!s:>12}" for name, value in result.items()]
     print(json.dumps(result) if chosen.json else "\n".join(lines))
     return 0
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 PATIENCE = 8
 MOST_PATIENCE = 64
 CHECKS = 2  # first steps of a recording that are done both ways: a place baked in fails the second
+TRIALS = 2  # recordings that must be no faster before none like them is made: others compute too
 MOST_KEPT = 32  # recordings; twice as many rows as write at once
 MOST_BYTES = 256 << 20  # of the device, for all of them
 REST = 1024  # steps without recording after memory ran out
@@ -124,7 +125,7 @@ class Graphs:
         self._model, self._recorder, self._tolerance = model, recorder, tolerance
         self._kept: OrderedDict[tuple[Rows, int], Graph] = OrderedDict()
         self._waiting: OrderedDict[Rows, tuple[Memory, int]] = OrderedDict()  # steps without one
-        self._not_worth: set[tuple[int, int]] = set()  # numbers of rows, and windows
+        self._vain: Counter[tuple[int, int]] = Counter()  # by how many rows, and the window
         self._latest: Graph | None = None
         self._patience = PATIENCE
         self._rest = 0
@@ -146,7 +147,7 @@ class Graphs:
             return self.given_up
         if self._serves:
             return "Decoding replays CUDA graphs."
-        return "Decoding in CUDA graphs was no faster than without." if self._not_worth else ""
+        return "Decoding in CUDA graphs was no faster than without." if self._vain else ""
 
     @property
     def serves(self) -> bool:
@@ -195,7 +196,7 @@ class Graphs:
 
     def _is_time(self, rows: Rows, window: int, slots: Sequence[Slot]) -> bool:
         """Whether to record a step of `rows`, which could not be replayed."""
-        if self._fault or (len(rows), window) in self._not_worth:
+        if self._fault or self._vain[len(rows), window] >= TRIALS:
             return False
         if self._rest:
             self._rest -= 1
@@ -215,7 +216,7 @@ class Graphs:
             self._patience = PATIENCE if paid else min(2 * self._patience, MOST_PATIENCE)
         self._latest = graph = Graph(self._model, slots, window, self._recorder)
         if graph.num_bytes > MOST_BYTES:
-            self._forgo(rows, window)
+            self._drop(rows, window, TRIALS)
             return None
         for key in [key for key, kept in self._kept.items() if kept.memory.is_gone]:
             del self._kept[key]
@@ -246,13 +247,14 @@ class Graphs:
         elif graph.num_checked == CHECKS:  # the first one was slowed by the device's own preparing
             self._serves = self._serves or replay_seconds < seconds
             if replay_seconds >= seconds:
-                self._forgo(rows, graph.window)
+                self._drop(rows, graph.window)
         return logits
 
-    def _forgo(self, rows: Rows, window: int) -> None:
-        """Record no step of this shape any more, and drop this one."""
-        self._not_worth.add((len(rows), window))
+    def _drop(self, rows: Rows, window: int, num_trials: int = 1) -> None:
+        """Do without a recording that did not pay; they begin to wait for another."""
+        self._vain[len(rows), window] += num_trials
         self._kept.pop((rows, window), None)
+        self._waiting.pop(rows, None)
         self._latest = None
 
     def _fail(self, error: Exception) -> None:

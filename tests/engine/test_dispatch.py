@@ -19,7 +19,7 @@ import torch
 from accelerate.utils.offload import OffloadedWeightsLoader
 from torch import Tensor
 
-from engine import placement
+from engine import loading, placement
 from engine.bandwidth import DISK, MEMORY
 from engine.checkpoint import open_checkpoint
 from engine.dispatch import Dispatch, Part
@@ -34,6 +34,7 @@ from tests.engine.answers import greedy_reply
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.passes import PROMPT, read, write
 from tests.engine.simulated_gpus import SimulatedGpus, device_of
+from tests.engine.tapes import TapeRecorder
 
 CPU = torch.device("cpu")
 SHAPE = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
@@ -233,7 +234,11 @@ def test_the_engine_answers_with_a_model_that_is_larger_than_it_may_take(
     offloading = Offloading("disk", weights, most)
     with pytest.raises(DeviceOutOfMemory, match="--device-megabytes"):
         greedy_reply(folder, offloading=replace(offloading, mode="auto"))
-    found = greedy_reply(folder, offloading=offloading)
+    tape = TapeRecorder()
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "recorder_for", lambda _device: tape)
+        found = greedy_reply(folder, offloading=offloading)
+    assert tape.num_recorded == 0, "hooks cannot be recorded"
     assert found.ids == greedy_reply(folder).ids
     assert found.info.spread.startswith("Of 4 layers lie 2 in main memory, 2 on the disk. ")
     assert list(weights.iterdir()) == []  # it was closed
