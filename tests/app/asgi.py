@@ -26,6 +26,24 @@ class Answer:
         return json.loads(self.body)
 
 
+def scope_of(method: str, path: str) -> dict[str, Any]:
+    """What a server says of a request, but for its headers."""
+    target, _, query = path.partition("?")
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": unquote(target),
+        "raw_path": target.encode("latin-1", "replace"),
+        "query_string": query.encode("latin-1", "replace"),
+        "root_path": "",
+        "client": ("127.0.0.1", 5),
+        "server": ("127.0.0.1", 7860),
+    }
+
+
 async def ask_async(
     app: App,
     method: str,
@@ -38,26 +56,11 @@ async def ask_async(
     extra: MutableMapping[str, Any] | None = None,
 ) -> Answer:
     """One request. `chunks` sends a chunked body; `extra` adds keys to the scope."""
-    target, _, query = path.partition("?")
     raw = [(b"host", host.encode("latin-1")) for host in hosts]
     raw += [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     if chunks is None and body:
         raw.append((b"content-length", str(len(body)).encode()))
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": unquote(target),
-        "raw_path": target.encode("latin-1", "replace"),
-        "query_string": query.encode("latin-1", "replace"),
-        "root_path": "",
-        "headers": raw,
-        "client": ("127.0.0.1", 5),
-        "server": ("127.0.0.1", 7860),
-        **(extra or {}),
-    }
+    scope = {**scope_of(method, path), "headers": raw, **(extra or {})}
     waiting = list(chunks if chunks is not None else [body])
     over = asyncio.Event()
     status, found, content = 0, {}, b""

@@ -163,11 +163,12 @@ def test_a_stop_string_ends_the_answer_and_is_not_shown(engine: LocalEngine) -> 
 
 def test_log_probabilities_name_the_chosen_token(engine: LocalEngine) -> None:
     chunks = ask(engine, Prompt(text="abc"), Sampling(temperature=0, num_logprobs=3))
-    for chunk in chunks:
-        if chunk.ids:
-            (logprob,) = chunk.logprobs
-            assert logprob.id == chunk.ids[0] == logprob.alternatives[0][0]
-            assert logprob.logprob == logprob.alternatives[0][2] <= 0
+    written = [chunk for chunk in chunks if chunk.ids]
+    assert len(written) > 1
+    for chunk in written:
+        (logprob,) = chunk.logprobs
+        assert logprob.id == chunk.ids[0] == logprob.alternatives[0][0]
+        assert logprob.logprob == logprob.alternatives[0][2] <= 0
 
 
 def test_scores_are_those_of_a_full_pass(engine: LocalEngine, folder: Path) -> None:
