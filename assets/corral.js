@@ -71,6 +71,7 @@ const shortcuts = { // as app/page/keys.py tells them
   'shift f': () => { drawer(innerWidth <= 760); byId('find').focus(); },
   'shift e': () => pressLast('#window [data-act="edit"]'),
   'shift u': () => pressLast('#window .reply [data-act="again"]'),
+  z: () => pressLast('#note [data-act="restore"]'),
   '.': () => { if (state.live) act.stop(); },
   '/': () => pressLast('[data-panel="keys"]'),
 };
@@ -110,7 +111,7 @@ function listen() {
       drawer(false);
     } else if (event.ctrlKey || event.metaKey) {
       const go = shortcuts[(event.shiftKey ? 'shift ' : '') + event.key.toLowerCase()];
-      if (!go || area.id === 'seek-text') return; // Ctrl+F once more is the browser's own
+      if (!go || area.id === 'seek-text' || (event.key === 'z' && area.value)) return; // the browser's own
       event.preventDefault();
       go();
     }

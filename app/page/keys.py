@@ -16,6 +16,7 @@ KEYS = (
     ("Ctrl Shift F", "search"),
     ("Ctrl Shift E", "edit"),
     ("Ctrl Shift U", "again"),
+    ("Ctrl Z", "undo"),
     ("Ctrl .", "stop"),
     ("Ctrl Enter", "resend"),
     ("Escape", "leave"),

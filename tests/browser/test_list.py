@@ -5,6 +5,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from storage.connection import Database
 from storage.records import OWNER_ID
+from tests.browser.conftest import ask
 from tests.browser.site import Site
 
 pytestmark = pytest.mark.browser
@@ -90,3 +91,11 @@ def test_keys_do_what_the_sheet_says(page: Page, site: Site) -> None:
     expect(page.locator("#find")).to_be_focused()
     page.keyboard.press("Control+k")
     expect(page.locator("#ask")).to_be_focused()
+    ask(page, "not to be lost")
+    page.fill("#ask", "a draft")
+    page.hover("#listing .conv")
+    page.click("#listing [data-act=trash]")
+    expect(page.locator("#note [data-act=restore]")).to_be_visible()
+    expect(page.locator("#listing .conv")).to_have_count(0)
+    page.keyboard.press("Control+z")
+    expect(page.locator("#listing .name")).to_have_text("not to be lost")
