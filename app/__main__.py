@@ -1,8 +1,4 @@
-"""`python -m app [serve | selftest] [settings]`: starts Corral, or checks guard and model.
-
-`selftest --probes FILE_OR_FOLDER [--limit N] [--compare OTHER] [--html FILE]` measures them over
-published sets; OTHER is a policy or a guard.
-"""
+"""`python -m app [serve | selftest] [settings]`: starts Corral, or checks guard and model."""
 
 from __future__ import annotations
 
@@ -23,10 +19,10 @@ WORDS = ("serve", "selftest")
 
 def main(argv: Sequence[str]) -> int:
     """Run one word; the exit status (2: wrong settings)."""
-    if any(word in ("-h", "--help") for word in argv):
-        print(help_text())
-        return 0
     word, rest = (argv[0], argv[1:]) if argv and argv[0] in WORDS else ("serve", argv)
+    if {"-h", "--help"} & set(argv):
+        print(_selftest_parser().format_help() if word == "selftest" else help_text())
+        return 0
     try:
         if word == "selftest":
             return _selftest(rest)
@@ -43,13 +39,26 @@ def main(argv: Sequence[str]) -> int:
         return 130
 
 
+def _selftest_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app selftest",
+        usage="%(prog)s [options] [settings]",
+        description="Answers a few prompts as the page does, with the real model and the real "
+        "guard; or measures both over labelled texts.",
+        epilog="The settings are those of `python -m app --help`.",
+        add_help=False,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--probes", type=Path, metavar="PATH", help="a file, or a folder of published sets")
+    add("--limit", type=int, default=200, metavar="N", help="texts of each set, 200 by default")
+    add("--compare", default="", metavar="OTHER", help="a second policy or guard beside it")
+    add("--html", type=Path, metavar="FILE", help="write the report there as a page too")
+    return parser
+
+
 def _selftest(argv: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--probes", type=Path)
-    parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--compare", default="")
-    parser.add_argument("--html", type=Path)
-    own, rest = parser.parse_known_args(argv)
+    own, rest = _selftest_parser().parse_known_args(argv)
     settings = Settings.load(rest, os.environ)
     close_environment(settings.data)
     from app.selftest import Published, measure, selftest

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.__main__ import main
 from app.setting import SettingsInvalid
 from app.settings import Settings, definitions, names, open_data_folder
 from app.settings_table import help_text, markdown_table, table
@@ -101,6 +102,13 @@ def test_relative_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_hosts_are_a_lower_case_list(tmp_path: Path) -> None:
     assert load(tmp_path, "--hosts", "Box.Local, [fe80::1]").hosts == ("box.local", "[fe80::1]")
+
+
+def test_the_self_test_has_a_help_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["selftest", "--help"]) == main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    assert all(f"{option} " in printed for option in ("--probes", "--limit", "--compare", "--html"))
+    assert help_text() in printed
 
 
 def test_help_and_tables_name_every_setting() -> None:
