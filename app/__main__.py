@@ -51,7 +51,13 @@ def _selftest_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--probes", type=Path, metavar="PATH", help="a file, or a folder of published sets")
-    add("--limit", type=int, default=200, metavar="N", help="texts of each set, 200 by default")
+    add(
+        "--limit",
+        type=int,
+        default=200,
+        metavar="N",
+        help="texts at most, evenly chosen; 200 by default",
+    )
     add("--compare", default="", metavar="OTHER", help="a second policy or guard beside it")
     add("--html", type=Path, metavar="FILE", help="write the report there as a page too")
     return parser
