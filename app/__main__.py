@@ -56,7 +56,7 @@ def _selftest_parser() -> argparse.ArgumentParser:
         type=int,
         default=200,
         metavar="N",
-        help="texts at most, evenly chosen; 200 by default",
+        help="at most so many texts, 200 by default",
     )
     add("--compare", default="", metavar="OTHER", help="a second policy or guard beside it")
     add("--html", type=Path, metavar="FILE", help="write the report there as a page too")
