@@ -239,11 +239,11 @@ def _folder(name: str) -> Path | None:
 
 
 def _described(info: EngineInfo) -> str:
-    note = f" {info.note}" if info.note else ""
-    return (
+    known = (
         f"{info.model}: {info.num_parameters / 1e6:.1f} million parameters, {info.precision} on "
-        f"{info.device}, context {info.context_length}.{note}"
+        f"{info.device}, context {info.context_length}."
     )
+    return " ".join(filter(None, (known, info.note, info.unrecorded)))
 
 
 def _cost(last: Chunk) -> str:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from engine import graphs, loading
+from engine.__main__ import main
 from engine.base import Sampling
 from engine.checkpoint import open_checkpoint
 from engine.graphs import CHECKS, PATIENCE, TRIALS, Graphs, difference, window_for
@@ -550,6 +551,17 @@ def test_what_becomes_of_graphs_is_told(folder: Path, tape: TapeRecorder) -> Non
     ask(engine, [{"role": "user", "content": "Hello!"}], sampling)
     assert "computed other numbers" in engine.info().unrecorded == engine.info().kernels
     engine.close()
+
+
+@pytest.mark.usefixtures("recording_device")
+def test_commands_tell_it_too(
+    folder: Path, tape: TapeRecorder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tape.after = lambda logits: logits * 2
+    model = ["--model", str(folder), "--device", "cpu", "--threads", "1"]
+    assert main(["generate", "--prompt", "Hello", "--max-new-tokens", "4", *model]) == 0
+    told = re.search(TOLD, capsys.readouterr().err)
+    assert told and "computed other numbers" in told[1]
 
 
 @pytest.mark.usefixtures("recording_device")
