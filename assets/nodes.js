@@ -31,9 +31,11 @@ export function patch(root, items) {
   if (row >= 0 && !held.isConnected) refocus(after.get([...before.keys()][row])?.node || root.children[row], held);
 }
 
-/* A control that had the focus was painted anew: the keyboard goes on at the same one. */
+/* A control that had the focus was painted anew: the keyboard goes on at the same one. Where it is gone,
+   the box takes it, but not on a phone, which would cover the page with its keyboard. */
 function refocus(node, { dataset, ariaLabel }) {
-  const controls = Array.from(node?.querySelectorAll('[data-act]:not(:disabled)') || [byId('ask')]);
+  const box = matchMedia('(hover: none)').matches ? document.body : byId('ask');
+  const controls = Array.from(node?.querySelectorAll('[data-act]:not(:disabled)') || [box]);
   const same = controls.filter((control) => control.dataset.act === dataset.act);
   controls[0]?.focus(); // some show only with the focus beside them
   (same.find((control) => control.ariaLabel === ariaLabel) || same[0])?.focus();
