@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -94,20 +96,26 @@ def test_killed_while_streaming(
     tmp_path: Path, guarded_environment: dict[str, str], count: int
 ) -> None:
     chance = random.Random(11)
-    num_interrupted = num_acknowledged = 0
-    for n in range(count):
+    moments = [chance.uniform(0.01, 0.25) for _ in range(count)]
+
+    def kill(n: int) -> tuple[int, int]:
         folder = tmp_path / str(n)
-        lines = _acknowledged(folder, chance.uniform(0.01, 0.25), guarded_environment)
+        lines = _acknowledged(folder, moments[n], guarded_environment)
         store = make.open_store(folder)
         assert store.repair is None
         assert store._writer.call(health.problems) == []
         interrupted = _check(store, lines)
         assert store.num_interrupted == interrupted
-        num_interrupted += interrupted
-        num_acknowledged += len(lines)
         if interrupted:
             _goes_on(store, lines[0][1])
         store.close()
+        shutil.rmtree(folder)
+        return interrupted, len(lines)
+
+    # Each has a folder and a process of its own, and most of its time is waiting.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        counts = list(pool.map(kill, range(count)))
+    num_interrupted, num_acknowledged = (sum(column) for column in zip(*counts, strict=True))
     assert num_interrupted >= count // 2, "most kills hit a reply that was being written"
     print(f"{count} kills, {num_acknowledged} acknowledgements, 0 lost")
 
