@@ -73,6 +73,7 @@ def back_up(data: Path) -> None:
         "backup",
         str(data / DATABASE),
         str(data / "backups"),
+        "--reason=update",
     ]
     if not venv_python().exists():
         raise Problem("There is no installation to update. Type `python3 launcher.py` instead.")

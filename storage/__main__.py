@@ -38,7 +38,7 @@ def _run(options: argparse.Namespace, path: Path) -> int:
         case "check":
             return _check(path)
         case "backup":
-            print(backup.make(path, options.folder, reason="manual"))
+            print(backup.make(path, options.folder, reason=options.reason))
         case "export":
             db = _open(path)
             try:
@@ -108,6 +108,12 @@ def _parser() -> argparse.ArgumentParser:
         word.add_argument("database", type=Path, metavar="DB", help="file or data folder")
         if name == "backup":
             word.add_argument("folder", type=Path, metavar="DIR")
+            word.add_argument(
+                "--reason",
+                choices=("manual", *backup.KEEP),
+                default="manual",
+                help="manual ones are kept until you delete them, of others the newest",
+            )
     return parser
 
 

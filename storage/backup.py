@@ -17,7 +17,7 @@ from storage.connection import Database, connect, sqlite3, translate
 from storage.folder import BACKUPS, make_private
 from storage.records import DatabaseDamaged, FolderUnwritable
 
-KEEP_DAILY = 7
+KEEP = {"daily": 7, "update": 3}  # of each reason; those of others stay
 ABANDONED_SECONDS = 86_400.0
 _NAME = re.compile(r"corral-(\d{8}-\d{6})-([a-z0-9_-]+)\.db")
 
@@ -98,17 +98,15 @@ def listed(folder: Path) -> list[Path]:
 def due(folder: Path) -> bool:
     """Whether today (UTC) has no daily backup yet."""
     today = time.strftime("%Y%m%d", time.gmtime())
-    return not any(p.name.startswith(f"corral-{today}") for p in _daily(folder))
+    return not any(p.name.startswith(f"corral-{today}") for p in _made_for(folder, "daily"))
 
 
-def prune(folder: Path, keep: int = KEEP_DAILY) -> None:
-    """Delete daily backups beyond the newest `keep`, and unfinished ones that nobody works on.
-
-    Those made before migrations stay.
-    """
-    for old in _daily(folder)[keep:]:
-        with suppress(OSError):
-            old.unlink()
+def prune(folder: Path) -> None:
+    """Delete what is beyond the newest `KEEP`, and unfinished ones that nobody works on."""
+    for reason, keep in KEEP.items():
+        for old in _made_for(folder, reason)[keep:]:
+            with suppress(OSError):
+                old.unlink()
     for unfinished in folder.glob("*.partial"):  # its process was ended over it
         with suppress(OSError):
             if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
@@ -125,8 +123,8 @@ def holding(folder: Path, key: str) -> list[Path]:
     return [path for path in copies if _holds(path, key)]
 
 
-def _daily(folder: Path) -> list[Path]:
-    return [p for p in listed(folder) if p.stem.endswith("-daily")]
+def _made_for(folder: Path, reason: str) -> list[Path]:
+    return [p for p in listed(folder) if p.stem.endswith(f"-{reason}")]
 
 
 def _holds(path: Path, key: str) -> bool:

@@ -10,6 +10,7 @@ from launch import care, install, place
 from launch.place import Problem, check_format, prepare_data_folder
 from launch.words import read_settings
 from tests.launch.conftest import used_folder
+from tests.storage import make
 
 
 def test_a_new_folder_gets_the_format_and_a_newer_one_is_refused(tmp_path: Path) -> None:
@@ -148,6 +149,17 @@ def test_the_update_stops_where_the_backup_fails(
     with pytest.raises(Problem, match="backup before the update failed"):
         care.update(read_settings([]))
     assert (checkout / "file").read_text() == "old"
+
+
+def test_the_database_is_copied_before_an_update(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = read_settings([]).data
+    make.open_store(data).close()
+    monkeypatch.setattr(care, "venv_python", lambda: Path(sys.executable))
+    care.back_up(data)
+    [copy] = (data / "backups").iterdir()
+    assert copy.name.endswith("-update.db")
 
 
 def test_what_does_not_start_is_not_swapped_in(

@@ -70,16 +70,18 @@ def test_a_backup_under_load_is_a_moment_of_it(store: Store, folder: Path, count
         assert contents == whole[: len(contents)]
 
 
-def test_the_newest_seven_daily_backups_and_all_others_are_kept(store: Store) -> None:
+def test_the_newest_seven_daily_backups_three_of_updates_and_all_others_are_kept(
+    store: Store,
+) -> None:
     folder = store.folder / BACKUPS
-    daily = _names(folder, 9, "daily")
+    daily, updates = _names(folder, 9, "daily"), _names(folder, 5, "update")
     before = _names(folder, 2, "before-m002_x")
     (folder / "notes.txt").write_text("mine")
     made = store.backup_daily()
     assert made is not None
     assert store.backup_daily() is None, "once a day"
     kept = {path.name for path in folder.iterdir()}
-    assert kept == {*daily[-6:], *before, made.name, "notes.txt"}
+    assert kept == {*daily[-6:], *updates[-3:], *before, made.name, "notes.txt"}
 
 
 def test_a_backup_whose_process_was_ended_is_removed_a_day_later(store: Store) -> None:
