@@ -38,8 +38,8 @@ class Repair:
         kept = self.kept
         told = [
             f"The database was damaged ({self.reason}).",
-            f"{kept.num_messages} messages in {kept.num_conversations} conversations were saved "
-            "into a new one.",
+            f"Saved into a new one: messages {kept.num_messages}, "
+            f"conversations {kept.num_conversations}.",
         ]
         if self.backup and kept.num_from_backup:
             told.append(f"{kept.num_from_backup} of them came from {self.backup.name}.")

@@ -47,7 +47,7 @@ def test_a_sound_store_is_not_mentioned() -> None:
 
 def test_what_was_saved_of_a_damaged_database_is_told_as_text() -> None:
     html = foot(repair=REPAIR)
-    assert "(&lt;b&gt;). 3 messages in 1 conversations were saved" in html
+    assert "(&lt;b&gt;). Saved into a new one: messages 3, conversations 1." in html
     assert "kept as corral-damaged.db." in html
     assert "1 个对话中的 3 条消息" in foot(repair=REPAIR, language="zh-Hans")
 
