@@ -79,7 +79,7 @@ def test_the_page_speaks_the_language_of_its_browser(browser: Browser, site: Sit
             page.select_option("#language", "zh-Hans")
             expect(page.locator("#side-top .new")).to_contain_text("新对话")
             page.click("[data-panel=keys] >> nth=0")
-            expect(page.locator("#panel-title")).to_have_text("快捷键")
+            expect(page.locator("#panel-title")).to_have_text("帮助")
         context.close()
 
 
