@@ -19,12 +19,12 @@ from collections.abc import Sequence
 
 MOST = 15  # tokens of a proposal
 _KEY = 3  # tokens that must agree
-_FIRST = 4
+_FIRST = 2  # a guess costs half a token and more on a processor; most first ones are wrong
 _LONGEST_PAUSE = 64  # steps
 _TRIAL = 5  # wider passes, after which it is asked whether they pay
 _HELD_UP = 1.5  # times the median: what a pass in a trial took beyond that is not counted
 _REMEMBERED = 9  # plain passes
-_FIRST_REST, _LONGEST_REST = 128, 1024  # passes without any, after a trial that did not
+_FIRST_REST, _LONGEST_REST = 32, 1024  # passes without any, after a trial that did not
 
 
 class Eagerness:
