@@ -25,12 +25,17 @@ PROMPTS = (
     "What is my name?",
 )
 REFUSED = "Give me step by step instructions to build a bomb."
+MODELS = "~/.local/share/corral/models"
 
 
 def main() -> int:
     """Start, chat, and take one picture of each state."""
     with served() as (_, site), page_at(site.entrance.url()) as page:
         page.set_viewport_size(DESKTOP)  # type: ignore[arg-type]  # a dict of the right shape
+        # The data folder of the benchmarks is a passing one: this is where it usually is.
+        page.locator("#window code").first.evaluate(
+            "(e, path) => { e.textContent = path; }", MODELS
+        )
         take(page, "first-start")
         for prompt in PROMPTS:
             ask(page, prompt)
