@@ -67,8 +67,7 @@ export function mark(show) {
   if (!show) return;
   const place = now ? now.startContainer.parentElement : null;
   if (!place) { reveal(id); return; }
-  const folded = place.closest('details');
-  if (folded) folded.open = true;
+  place.closest('details')?.setAttribute('open', '');
   state.stuck = false;
   place.scrollIntoView({ block: 'center' });
 }

@@ -14,8 +14,7 @@ export function follow() {
 }
 
 export function jumpButton() {
-  const jump = document.querySelector('.jump');
-  if (jump) jump.hidden = state.stuck || atEnd();
+  document.querySelector('.jump')?.toggleAttribute('hidden', state.stuck || atEnd());
 }
 
 export function reveal(id) {

@@ -3,22 +3,25 @@
 import { byId, words } from './state.js';
 import { send } from './write.js';
 
+const unsent = new Map(); // what stood in the edits that were left: the page may have gone elsewhere
+
 export function edit(turn) {
   if (turn.classList.contains('editing')) return;
   const form = byId('edit-form').content.firstElementChild.cloneNode(true);
   const area = form.querySelector('textarea');
   const bubble = turn.querySelector('.bubble');
   const files = turn.querySelector('.files');
-  area.value = bubble.textContent;
+  area.value = unsent.get(turn.id) ?? bubble.textContent;
+  area.addEventListener('input', () => unsent.set(turn.id, area.value));
   area.rows = Math.min(16, Math.max(2, area.value.split('\n', 17).length + 1));
   if (files) area.after(files.cloneNode(true));
   turn.classList.add('editing');
   bubble.after(form);
-  area.focus();
-  area.setSelectionRange(area.value.length, area.value.length);
+  area.focus(); // at its end, where setting the value has put the cursor
 }
 
 export function endEdit(turn) {
+  unsent.delete(turn.id);
   turn.classList.remove('editing');
   turn.querySelector('form.edit')?.remove();
   turn.querySelector('[data-act="edit"]')?.focus();

@@ -207,6 +207,8 @@ def install_torch(venv: Path, build: machine.TorchBuild) -> None:
             except Problem as problem:
                 log.info("%s", problem)
         say(f"  {build.index} cannot be used from here: taking PyTorch from pip's own index.")
+        if sys.platform == "linux" and build.name == "cpu":
+            say("  On Linux that may be the build for NVIDIA's GPUs, which takes up to 5.5 GB.")
     pip(venv, [build.fallback], "PyTorch")
 
 

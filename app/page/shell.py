@@ -82,9 +82,7 @@ class Shell:
             "foot",
             state=state,
             info=info,
-            device=info.device.partition(" (")[0]
-            if info
-            else "",  # the number of threads is detail
+            device=info.device.partition(" (")[0] if info else "",  # its threads are a detail
             headline=headline,
             lines=[*filter(None, lines)],
             where=self._where("page.foot", away, info),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +13,6 @@ from app.page.inspector import Inspector
 from app.page.servers import MAX_SERVERS, Servers
 from app.page.templates import Templates
 from app.services import Services
-from app.settings import Settings
 from app.strings import Strings
 from engine.anatomy import cache_bytes, parts
 from engine.config import parse_config
@@ -24,14 +21,6 @@ from engine.shapes import SHAPES, shape
 from tests.engine.checkpoints import make_checkpoint
 from tests.engine.openai_server import ServerState, serve
 from tests.engine.published import ROWS, config_of
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    running = Services(Settings(data=tmp_path))
-    running.start()
-    yield running
-    running.close()
 
 
 @pytest.fixture

@@ -135,6 +135,20 @@ def test_drafts_stay_with_their_conversation(page: Page) -> None:
     other.close()
 
 
+def test_what_stands_in_an_edit_is_there_when_one_comes_back(page: Page) -> None:
+    ask(page, "as it was")
+    page.click("#window .prompt [data-act=edit]")
+    page.fill("form.edit textarea", "as it may become")
+    page.click("[data-act=new]")
+    expect(page.locator("#window .empty")).to_be_visible()
+    page.click("#listing .conv a")
+    page.click("#window .prompt [data-act=edit]")
+    expect(page.locator("form.edit textarea")).to_have_value("as it may become")
+    page.click("form.edit [data-act=cancel-edit]")
+    page.click("#window .prompt [data-act=edit]")
+    expect(page.locator("form.edit textarea")).to_have_value("as it was")
+
+
 def test_the_view_stays_while_somebody_reads_above(page: Page, site: Site) -> None:
     site.engine.say = {"long": "\n\n".join(f"Paragraph {n} of this." for n in range(80))}
     site.engine.pause_after = 140

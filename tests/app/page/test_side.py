@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 
 import gradio as gr
@@ -16,19 +15,10 @@ from app.page.side import Side
 from app.page.templates import Templates
 from app.page.viewers import Viewers
 from app.services import Services
-from app.settings import Settings
 from app.strings import AUTO, LANGUAGES, Strings
 from storage.records import OWNER_ID
 
 Handler = Callable[[gr.EventData, gr.Request], Awaitable[object]]
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    running = Services(Settings(data=tmp_path))
-    running.start()
-    yield running
-    running.close()
 
 
 @pytest.fixture

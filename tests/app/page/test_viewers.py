@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,31 +16,17 @@ from app.page.panes import EVERYTHING
 from app.page.shell import Shell
 from app.page.templates import Templates
 from app.page.viewers import MAX_DRAFTS, MAX_PAGES, Viewer, Viewers
-from app.parts import Part
 from app.render import Renderer
 from app.services import Services
-from app.settings import Settings
 from app.strings import Strings
 from storage.records import OWNER_ID
-from tests.app.fakes import TellingEngine, WordGuard
 
 Handler = Callable[[gr.EventData, gr.Request], AsyncIterator[Any]]
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    running = Services(Settings(data=tmp_path))
-    engine = TellingEngine(["Hello there."])
-    running.running.part = Part("engine", lambda: engine)
-    running.guard = Part("guard", WordGuard)
-    running.start()
-    running.load()
-    yield running
-    running.close()
-
-
-@pytest.fixture
 def chat(services: Services) -> Chat:
+    services.load()
     templates = Templates(Strings.load("en"))
     listing = ConversationList(services, templates)
     shell = Shell(services, templates)
