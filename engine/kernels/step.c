@@ -9,7 +9,6 @@
 #include "numbers.h"
 #include "integers.h"
 #include "products.h"
-#include "many.h"
 #include "attention.h"
 
 typedef struct {
@@ -28,16 +27,16 @@ static int64_t widest_of(const Layer *layer) {
     return most(most(layer->qkv.width, layer->out.width), layer->down.width);
 }
 
-/* Bytes that Activations of `num` rows of at most `width` take. */
+/* Bytes that Activations of `num` rows of at most `width` take: a multiple of four. */
 static int64_t activation_bytes(int64_t num, int64_t width) {
-    return num * (width * 5 + width / GROUP * 4 + width / GROUP4 * 4);
+    return num * (width * (4 + (int64_t)sizeof(Input8)) + width / GROUP * 12);
 }
 
 static Activations activations_in(char *room, int64_t num, int64_t width) {
-    Activations a = {.wide = (float *)room};
-    a.scale = a.wide + num * width;
+    Activations a = {.num = num, .wide = (float *)room};
+    a.values = a.wide + num * width;
+    a.scale = (float *)((Input8 *)a.values + num * width);
     a.sums = (int32_t *)(a.scale + num * (width / GROUP));
-    a.values = (int8_t *)(a.sums + num * (width / GROUP4));
     return a;
 }
 
@@ -91,11 +90,12 @@ void corral_step(const Shape *s, const Layer *layers, int64_t num_layers, const 
                  const Matrix *head, int64_t num, float *x, const Span *spans, int64_t num_spans,
                  int64_t longest, const int64_t *last, int64_t num_last, char *scratch,
                  float *logits, int threads) {
-    Scratch m = {.qkv = (float *)scratch};
+    Scratch m = {.a = activations_in(scratch, num, widest_of(layers))}; /* first: it is aligned */
+    m.qkv = (float *)(scratch + activation_bytes(num, widest_of(layers)));
     m.wide = m.qkv + num * layers->qkv.rows;
     m.scores = m.wide + num * layers->gate_up.rows;
-    char *rest = (char *)(m.scores + num_spans * s->kv_heads * HEADS * longest);
-    m.a = activations_in(rest, num, widest_of(layers));
+    Activations ends = m.a;
+    ends.num = num_last;
 #pragma omp parallel num_threads(threads)
     {
         for (int64_t at = 0; at < num_layers; at++)
@@ -103,10 +103,10 @@ void corral_step(const Shape *s, const Layer *layers, int64_t num_layers, const 
 #pragma omp for schedule(static)
         for (int64_t i = 0; i < num_last; i++) {
             norm(x + last[i] * head->width, last_norm, head->width, s->eps,
-                 m.a.wide + i * head->width);
-            prepare(head, m.a, i);
+                 ends.wide + i * head->width);
+            prepare(head, ends, i);
         }
-        multiply(head, m.a, num_last, logits, 0);
+        multiply(head, ends, num_last, logits, 0);
     }
 }
 
@@ -114,7 +114,7 @@ int64_t corral_multiply_bytes(const Matrix *m, int64_t num) {
     return activation_bytes(num, m->width);
 }
 
-/* y (num, rows) = x (num, width) · weightᵀ. */
+/* y (num, rows) = x (num, width) · weightᵀ, of a few rows as of many. */
 void corral_multiply(const Matrix *m, const float *x, int64_t num, float *y, char *scratch,
                      int threads) {
     Activations a = activations_in(scratch, num, m->width);
@@ -125,13 +125,4 @@ void corral_multiply(const Matrix *m, const float *x, int64_t num, float *y, cha
         for (int64_t i = 0; i < num; i++) prepare(m, a, i);
         multiply(m, a, num, y, 0);
     }
-}
-
-int64_t corral_multiply_many_bytes(const Matrix *m, int64_t num) { return halves_bytes(num, m->width); }
-
-/* The same for many rows and integer weights, in int16: a row is not to the bit what it is alone. */
-void corral_multiply_many(const Matrix *m, const float *x, int64_t num, float *y, char *scratch,
-                          int threads) {
-#pragma omp parallel num_threads(threads)
-    multiply_many(m, x, num, y, scratch);
 }
