@@ -80,23 +80,23 @@ static void prepare(const Matrix *next, Activations a, int64_t at) {
 
 /* ---- tiles: a few rows of weights times a few rows of activations -------------------------------- */
 
-#define TILE 4 /* rows of weights, of all kinds but 4 bits */
-#define AHEAD 1024 /* bytes: weights are fetched so long before they are needed */
+/* The rows of weights in a tile are a quarter of the matrix apart. Memory answers fastest to reading
+   straight on, in several places at a time. */
+#define TILE 4 /* rows of weights, of all kinds but 4 bits, where it is panels of eight */
+#define AHEAD(num) ((num) == 1 ? 1024 : 2048) /* bytes: weights are fetched so long before their use */
 
-/* `side` rows of weights are read side by side. For one row of activations it is one after the other,
-   as memory answers fastest to reading straight on; for more, what is loaded of them serves all. */
 INLINE void float_rows(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                       const int kind, const int side, float out[MOST][PANEL]) {
+                       const int kind, const int side, float out[MOST][TILE * PANEL]) {
     Floats sum[MOST][TILE][2] = {0}; /* in turn, so that one addition need not wait for another */
-    const int64_t bytes = kind == FLOAT32 ? 4 : 2, width = m->width;
+    const int64_t width = m->width, quarter = m->rows / TILE * width, bytes = kind == FLOAT32 ? 4 : 2;
     const float *x = a.wide + at * width;
     const char *w = (const char *)m->weight + row * width * bytes;
     for (int64_t k = 0; k < width; k += 2 * LANES)
         for (int r = 0; r < side; r++) {
-            __builtin_prefetch(w + (r * width + k) * bytes + AHEAD);
+            __builtin_prefetch(w + (r * quarter + k) * bytes + AHEAD(num));
             for (int half = 0; half < 2; half++) {
                 int64_t l = k + half * LANES;
-                Floats part = load_from(w, r * width + l, kind);
+                Floats part = load_from(w, r * quarter + l, kind);
                 for (int i = 0; i < num; i++)
                     sum[i][r][half] = fused(part, load(x + i * width + l), sum[i][r][half]);
             }
@@ -108,44 +108,32 @@ INLINE void float_rows(const Matrix *m, int64_t row, Activations a, int64_t at, 
         }
 }
 
-INLINE void float_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                       const int kind, float out[MOST][PANEL]) {
-    const int side = num == 1 ? 1 : 2;
-    for (int r = 0; r < TILE; r += side)
-        float_rows(m, row + r, a, at, num, kind, side, (float(*)[PANEL])&out[0][r]);
-}
-
 INLINE void int8_rows(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                      const int side, float out[MOST][PANEL]) {
+                      const int side, float out[MOST][TILE * PANEL]) {
     Sums whole[MOST][TILE] = {0};
-    const int64_t width = m->width, step = apart(a, at);
+    const int64_t width = m->width, quarter = m->rows / TILE * width, step = apart(a, at);
     const int8_t *w = (const int8_t *)m->weight + row * width;
     const Input8 *x = (const Input8 *)a.values + first_part(at, width / GROUP) * GROUP;
-    const float *scale = a.scale + first_part(at, spans_of(width, SPAN8)), *row_scale = m->scale;
+    const float *scale = a.scale + first_part(at, spans_of(width, SPAN8));
     for (int64_t from = 0; from < width; from += SPAN8, scale += step) {
         int64_t to = from + SPAN8 < width ? from + SPAN8 : width;
         Parts sum[MOST][TILE] = {0};
         for (int64_t k = from; k < to; k += GROUP, x += step * GROUP)
             for (int r = 0; r < side; r++) {
-                /* one row alone is read straight on; of several, what the next ones will be */
-                __builtin_prefetch(side == 1 ? w + k + AHEAD : w + side * (width + k) + r * GROUP);
-                Weights8 weights = take8(w + r * width + k);
+                __builtin_prefetch(w + r * quarter + k + AHEAD(num));
+                Weights8 weights = take8(w + r * quarter + k);
                 for (int i = 0; i < num; i++) sum[i][r] = dot8(sum[i][r], weights, x + i * GROUP);
             }
-        for (int i = 0; i < num; i++)
+        for (int i = 0; i < num; i++) {
+            Sums unit = scale[i] - (Sums){0}; /* in all lanes */
             for (int r = 0; r < side; r++)
-                whole[i][r] = scaled_sum(__builtin_convertvector(sum[i][r], Sums), scale[i] - (Sums){0},
-                                         whole[i][r]);
+                whole[i][r] = scaled_sum(__builtin_convertvector(sum[i][r], Sums), unit, whole[i][r]);
+        }
     }
+    const float *row_scale = (const float *)m->scale + row;
     for (int i = 0; i < num; i++)
-        for (int r = 0; r < side; r++) out[i][r] = total(&whole[i][r], PARTS) * row_scale[row + r];
-}
-
-INLINE void int8_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                      float out[MOST][PANEL]) {
-    const int side = num == 1 ? 1 : num == 2 ? TILE : TILE / 2; /* eight sums stay in registers */
-    for (int r = 0; r < TILE; r += side)
-        int8_rows(m, row + r, a, at, num, side, (float(*)[PANEL])&out[0][r]);
+        for (int r = 0; r < side; r++)
+            out[i][r] = total(&whole[i][r], PARTS) * row_scale[r * (m->rows / TILE)];
 }
 
 INLINE Eight panel_scales(const uint16_t *from) {
@@ -158,84 +146,109 @@ INLINE Eight panel_scales(const uint16_t *from) {
 #endif
 }
 
-INLINE void int4_tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                      const int group, const int zeros, float out[MOST][PANEL]) {
-    Eight sum[MOST] = {0};
-    int64_t groups = m->width / GROUP4, first = row / PANEL * groups;
-    int64_t step = apart(a, at), part = first_part(at, m->width / GROUP);
-    const uint8_t *w = (const uint8_t *)m->weight + first * (PANEL * GROUP4 / 2);
+INLINE void int4_panels(const Matrix *m, int64_t panel, Activations a, int64_t at, const int num,
+                        const int side, const int group, const int zeros,
+                        float out[MOST][TILE * PANEL]) {
+    Eight sum[MOST][TILE] = {0};
+    const int64_t groups = m->width / GROUP4, quarter = m->rows / PANEL / TILE * groups;
+    int64_t step = apart(a, at), part = first_part(at, m->width / GROUP), first = panel * groups;
     for (int64_t g = 0; g < groups; g += 2, part += step)
-        for (int half = 0; half < 2; half++, w += PANEL * GROUP4 / 2) {
-            int64_t scaled = (first + g + half) / (group / GROUP4);
-            Eight scale = panel_scales((const uint16_t *)m->scale + scaled * PANEL);
-            Panel4 weights = take4(w);
-            for (int i = 0; i < num; i++) {
-                const int8_t *x = (const int8_t *)a.values + (part + i) * GROUP + half * GROUP4;
-                int32_t offset = a.sums[(part + i) * 2 + half];
-                Panel dot = dot4(weights, x) - offset;
-                float unit = a.scale[part + i];
-                sum[i] = fused8(__builtin_convertvector(dot, Eight), scale * unit, sum[i]);
-                if (zeros)
-                    sum[i] = fused8(panel_scales(m->zero + (first + g + half) * PANEL),
-                                    offset * unit / 8 - (Eight){0}, sum[i]);
+        for (int half = 0; half < 2; half++)
+            for (int r = 0; r < side; r++) {
+                int64_t here = first + r * quarter + g + half;
+                const uint8_t *w = (const uint8_t *)m->weight + here * (PANEL * GROUP4 / 2);
+                __builtin_prefetch(w + AHEAD(num));
+                __builtin_prefetch(w + AHEAD(num) + 64);
+                Eight scale = panel_scales((const uint16_t *)m->scale + here / (group / GROUP4) * PANEL);
+                Panel4 weights = take4(w);
+                for (int i = 0; i < num; i++) {
+                    const int8_t *x = (const int8_t *)a.values + (part + i) * GROUP + half * GROUP4;
+                    int32_t offset = a.sums[(part + i) * 2 + half];
+                    float unit = a.scale[part + i];
+                    Panel dot = dot4(weights, x) - offset;
+                    sum[i][r] = fused8(__builtin_convertvector(dot, Eight), scale * unit, sum[i][r]);
+                    if (zeros)
+                        sum[i][r] = fused8(panel_scales(m->zero + here * PANEL),
+                                           offset * unit / 8 - (Eight){0}, sum[i][r]);
+                }
             }
-        }
-    for (int i = 0; i < num; i++) memcpy(out[i], &sum[i], sizeof sum[i]);
+    for (int i = 0; i < num; i++) memcpy(out[i], sum[i], side * sizeof sum[i][0]);
 }
 
-INLINE void tile(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
-                 float out[MOST][PANEL]) {
+/* Rows, or panels of rows, that a tile takes at a time: as many as leave its sums in registers. */
+INLINE int side_of(const int kind, const int num) {
+    return kind == INT8 ? (num <= 2 ? TILE : TILE / 2) : num == 1 ? TILE : kind == INT4 ? 1 : TILE / 2;
+}
+
+/* out (num, side, height), from row or panel `at_row` on. */
+INLINE void some_rows(const Matrix *m, int64_t at_row, Activations a, int64_t at, const int num,
+                      const int kind, const int side, float out[MOST][TILE * PANEL]) {
+#define PANELS(group, zeros) int4_panels(m, at_row, a, at, num, side, group, zeros, out)
+    if (kind == INT8) int8_rows(m, at_row, a, at, num, side, out);
+    else if (kind != INT4) float_rows(m, at_row, a, at, num, kind, side, out);
+    else if (m->zero) PANELS(GROUP4, 1);
+    else if (m->group == GROUP4) PANELS(GROUP4, 0);
+    else PANELS(4 * GROUP4, 0);
+#undef PANELS
+}
+
+INLINE void tile_of(const Matrix *m, int64_t first, Activations a, int64_t at, const int num,
+                    const int kind, float out[MOST][TILE * PANEL]) {
+    const int height = kind == INT4 ? PANEL : 1, side = side_of(kind, num);
+    for (int r = 0; r < TILE; r += side)
+        some_rows(m, first + r * (m->rows / height / TILE), a, at, num, kind, side,
+                  (float(*)[TILE * PANEL])&out[0][r * height]);
+}
+
+INLINE void tile(const Matrix *m, int64_t first, Activations a, int64_t at, const int num,
+                 float out[MOST][TILE * PANEL]) {
     switch (m->kind) {
-    case FLOAT32: float_tile(m, row, a, at, num, FLOAT32, out); break;
-    case BFLOAT16: float_tile(m, row, a, at, num, BFLOAT16, out); break;
-    case INT8: int8_tile(m, row, a, at, num, out); break;
-    default:
-        if (m->zero) int4_tile(m, row, a, at, num, GROUP4, 1, out);
-        else if (m->group == GROUP4) int4_tile(m, row, a, at, num, GROUP4, 0, out);
-        else int4_tile(m, row, a, at, num, 4 * GROUP4, 0, out);
+    case FLOAT32: tile_of(m, first, a, at, num, FLOAT32, out); break;
+    case BFLOAT16: tile_of(m, first, a, at, num, BFLOAT16, out); break;
+    case INT8: tile_of(m, first, a, at, num, INT8, out); break;
+    default: tile_of(m, first, a, at, num, INT4, out);
     }
 }
 
 /* Tiles of `num` rows of activations, each a function of its own: so that its sums stay in registers. */
-static void tile1(const Matrix *m, int64_t row, Activations a, int64_t at, float out[MOST][PANEL]) {
-    tile(m, row, a, at, 1, out);
-}
-static void tile2(const Matrix *m, int64_t row, Activations a, int64_t at, float out[MOST][PANEL]) {
-    tile(m, row, a, at, 2, out);
-}
-static void tile3(const Matrix *m, int64_t row, Activations a, int64_t at, float out[MOST][PANEL]) {
-    tile(m, row, a, at, 3, out);
-}
-static void tile4(const Matrix *m, int64_t row, Activations a, int64_t at, float out[MOST][PANEL]) {
-    tile(m, row, a, at, 4, out);
-}
+typedef void Tile(const Matrix *m, int64_t first, Activations a, int64_t at,
+                  float out[MOST][TILE * PANEL]);
+#define TILE_OF(num)                                                                        \
+    static void tile##num(const Matrix *m, int64_t first, Activations a, int64_t at,        \
+                          float out[MOST][TILE * PANEL]) {                                  \
+        tile(m, first, a, at, num, out);                                                    \
+    }
+TILE_OF(1) TILE_OF(2) TILE_OF(3) TILE_OF(4)
+#undef TILE_OF
 
-/* y (num, stride): columns `from` to `to` of x · weightᵀ, or added to them. */
-static void columns(const Matrix *m, Activations a, int64_t num, int64_t from, int64_t to, float *y,
-                    int64_t stride, int add) {
-    int64_t height = m->kind == INT4 ? PANEL : TILE, most = m->kind >= INT8 ? MOST : MOST / 2;
-    void (*const tiles[])(const Matrix *, int64_t, Activations, int64_t, float[MOST][PANEL]) = {
-        NULL, tile1, tile2, tile3, tile4};
-    float part[MOST][PANEL];
+/* Tiles `from` to `to` of y (num, rows) = x · weightᵀ, or added to y. */
+static void tiles(const Matrix *m, Activations a, int64_t num, int64_t from, int64_t to, float *y,
+                  int add) {
+    Tile *const sizes[] = {NULL, tile1, tile2, tile3, tile4};
+    int64_t height = m->kind == INT4 ? PANEL : 1, most = m->kind >= INT8 ? MOST : MOST / 2;
+    int64_t quarter = m->rows / height / TILE * height;
+    float part[MOST][TILE * PANEL];
     for (int64_t at = 0, some; at < num; at += some) {
         some = num - at >= most ? most : num - at;
-        for (int64_t row = from; row < to; row += height) {
-            tiles[some](m, row, a, at, part);
-            for (int64_t i = 0; i < some; i++) {
-                float *out = y + (at + i) * stride + row - from;
-                for (int64_t k = 0; k < height; k++) out[k] = (add ? out[k] : 0) + part[i][k];
-            }
+        for (int64_t first = from; first < to; first++) {
+            sizes[some](m, first, a, at, part);
+            for (int64_t i = 0; i < some; i++)
+                for (int64_t r = 0; r < TILE; r++) {
+                    float *out = y + (at + i) * m->rows + r * quarter + first * height;
+                    for (int64_t k = 0; k < height; k++)
+                        out[k] = (add ? out[k] : 0) + part[i][r * height + k];
+                }
         }
     }
 }
 
-#define CHUNK 32 /* columns that one thread takes at a time; what is left over is a smaller chunk */
+#define CHUNK 32 /* rows of weights that one thread takes at a time; what is left over is less */
 
 /* y (num, rows) = x · weightᵀ, or added to y. Called by all threads of a team; ends together. */
 static void multiply(const Matrix *m, Activations a, int64_t num, float *y, int add) {
+    int64_t height = m->kind == INT4 ? PANEL : 1, all = m->rows / height / TILE;
+    int64_t chunk = CHUNK / height / TILE;
 #pragma omp for schedule(static)
-    for (int64_t from = 0; from < m->rows; from += CHUNK) {
-        int64_t to = from + CHUNK < m->rows ? from + CHUNK : m->rows;
-        columns(m, a, num, from, to, y + from, m->rows, add);
-    }
+    for (int64_t from = 0; from < all; from += chunk)
+        tiles(m, a, num, from, from + chunk < all ? from + chunk : all, y, add);
 }

@@ -20,7 +20,7 @@ GROUP = 64  # int8 activations that share a scale: widths are multiples of it
 GROUP4 = 32  # 4-bit weights that share a scale, and are stored together
 _WIDE_GROUP4 = 128  # or as many share one
 PANEL = 8  # rows of 4-bit weights that are stored together
-_ROWS_AT_A_TIME = 4
+_TILE = 4  # rows, or panels of them, that are multiplied side by side
 
 
 class Kind(IntEnum):
@@ -68,7 +68,7 @@ class Stored:
     @property
     def fits(self) -> bool:
         """Whether the library can walk these sizes."""
-        height = PANEL if self.kind == Kind.INT4 else _ROWS_AT_A_TIME
+        height = PANEL * _TILE if self.kind == Kind.INT4 else _TILE
         groups = self.group == GROUP4 or (self.group == _WIDE_GROUP4 and self.zero is None)
         sizes = self.rows % height == 0 and self.width % max(GROUP, self.group) == 0
         return groups and sizes and self.weight.is_contiguous()
@@ -133,7 +133,7 @@ def computes_right(library: ctypes.CDLL) -> bool:
     quantized to: that changes nothing, and what is left is the rounding of float32 sums.
     """
     generator = torch.Generator().manual_seed(0)
-    rows, width = 40, 18 * GROUP  # whole spans of columns and a part of one
+    rows, width = 3 * PANEL * _TILE, 18 * GROUP  # whole spans of columns and a part of one
     x = torch.randint(-127, 128, (7, width), generator=generator).float()
     x[:, ::GROUP] = 127
     for matrix, exact in _samples(rows, width, generator):

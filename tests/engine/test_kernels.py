@@ -119,7 +119,7 @@ def test_a_row_is_the_same_however_many_are_beside_it(
 ) -> None:
     """Of a prompt as of a reply: any number of rows, of weights, and of spans of columns."""
     generator = torch.Generator().manual_seed(1)
-    for num, rows, width in ((3, 8, 128), (33, 72, 640), (64, 136, 2176)):
+    for num, rows, width in ((3, 32, 128), (33, 96, 640), (64, 160, 2176)):
         weight = torch.randn(rows, width, generator=generator)
         matrix = matrices.make_matrix(weight, precision, torch.device("cpu"))
         assert matrix.stored is not None
@@ -148,13 +148,13 @@ def test_outliers_among_activations_cost_little(library: Callable[[str], ctypes.
 def test_among_many_rows_only_one_that_is_no_number_gives_none(
     precision: quantize.Precision, library: Callable[[str], ctypes.CDLL]
 ) -> None:
-    matrix = matrices.make_matrix(torch.randn(16, 128), precision, torch.device("cpu"))
+    matrix = matrices.make_matrix(torch.randn(32, 128), precision, torch.device("cpu"))
     x = torch.randn(40, 128)
     x[3, 70], x[8, 1] = float("nan"), float("inf")
     assert matrix.stored is not None
     finite = torch.isfinite(products.multiply(library("this one"), matrix.stored, x))
     assert not finite[[3, 8]].any()
-    assert finite.sum() == 38 * 16
+    assert finite.sum() == 38 * 32
 
 
 def test_products_of_wrong_weights_are_noticed(
