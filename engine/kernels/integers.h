@@ -1,5 +1,5 @@
 /* Dot products of small integers, by the instructions each processor has for them: AVX512-VNNI,
-   AVX-VNNI, AVX2, NEON, or plain C. Two primitives: 64 int8 weights of one row, and 32 4-bit weights
+   AVX-VNNI, AVX2, NEON, or plain C. Two primitives: some int8 weights of one row, and 32 4-bit weights
    of eight rows, times activations. Sums are exact whatever the instructions. */
 
 #define GROUP 64 /* int8 activations that share a scale; every width is a multiple of it */
@@ -25,7 +25,7 @@ typedef float Sums __attribute__((vector_size(4 * PARTS)));
 INLINE Sums scaled_sum(Sums a, Sums b, Sums sum) { return sum + a * b; }
 #endif
 
-/* Activations as `dot8` takes them. Where bytes can be multiplied at once they are bytes, and 64 share
+/* Activations beside int8 weights. Where bytes can be multiplied at once they are bytes, and 64 share
    a scale. Elsewhere int16 takes fewer instructions, as pairs of products are summed in 32 bits as
    they are; it has room for 14 bits and for a scale in 512 columns. */
 #if defined(__AVX2__) && LANES != 16 && !defined(__AVXVNNI__)
@@ -38,92 +38,97 @@ typedef int8_t Input8;
 #define TOP8 127
 #endif
 
-/* 64 products added to a sum. `take8` takes weights up once for several rows of activations. */
+/* SLICE products added to the sums of their lanes. Weights and activations are taken up once for all
+   products of a tile that they are in. */
 
 #if LANES == 16 /* AVX512-VNNI */
 
 /* dpbusd wants one side unsigned: weights are shifted by 128, and 128 times the sum of the
    activations is taken off again. */
+#define SLICE 64
 typedef __m512i Weights8;
+typedef struct { __m512i values, less; } Inputs8;
 
 INLINE Weights8 take8(const int8_t *w) {
     return _mm512_xor_si512(_mm512_loadu_si512(w), _mm512_set1_epi8((char)0x80));
 }
 
-INLINE Parts dot8(Parts sum, Weights8 w, const Input8 *x) {
+INLINE Inputs8 inputs8(const Input8 *x) {
     __m512i values = _mm512_loadu_si512(x);
     __m512i sums = _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), values);
-    __m512i start = _mm512_sub_epi32((__m512i)sum, _mm512_slli_epi32(sums, 7));
-    return (Parts)_mm512_dpbusd_epi32(start, w, values);
+    return (Inputs8){values, _mm512_slli_epi32(sums, 7)};
+}
+
+INLINE Parts dot8(Parts sum, Weights8 w, Inputs8 x) {
+    return (Parts)_mm512_dpbusd_epi32(_mm512_sub_epi32((__m512i)sum, x.less), w, x.values);
+}
+
+#elif defined(__AVXVNNI__)
+
+#define SLICE 32
+typedef struct { __m256i size, sign; } Weights8;
+typedef __m256i Inputs8;
+
+INLINE Weights8 take8(const int8_t *w) {
+    __m256i values = _mm256_loadu_si256((const __m256i *)w);
+    return (Weights8){_mm256_abs_epi8(values), values};
+}
+
+INLINE Inputs8 inputs8(const Input8 *x) { return _mm256_loadu_si256((const __m256i *)x); }
+
+INLINE Parts dot8(Parts sum, Weights8 w, Inputs8 x) { /* one side must be unsigned: |w| · (± x) */
+    __m256i values = _mm256_sign_epi8(x, w.sign);
+    return (Parts)_mm256_dpbusd_avx_epi32((__m256i)sum, w.size, values);
 }
 
 #elif defined(__AVX2__)
 
-#if defined(__AVXVNNI__)
-
-typedef struct { __m256i size[2], sign[2]; } Weights8;
-
-INLINE Weights8 take8(const int8_t *w) {
-    Weights8 taken;
-    for (int i = 0; i < 2; i++) {
-        taken.sign[i] = _mm256_loadu_si256((const __m256i *)w + i);
-        taken.size[i] = _mm256_abs_epi8(taken.sign[i]);
-    }
-    return taken;
-}
-
-INLINE Parts dot8(Parts sum, Weights8 w, const Input8 *x) {
-    for (int i = 0; i < 2; i++) { /* |w| · (x with the sign of w), as one side must be unsigned */
-        __m256i values = _mm256_loadu_si256((const __m256i *)x + i);
-        values = _mm256_sign_epi8(values, w.sign[i]);
-        sum = (Parts)_mm256_dpbusd_avx_epi32((__m256i)sum, w.size[i], values);
-    }
-    return sum;
-}
-
-#else
-
-typedef struct { __m256i part[4]; } Weights8;
+#define SLICE 16
+typedef __m256i Weights8;
+typedef __m256i Inputs8;
 
 INLINE Weights8 take8(const int8_t *w) {
-    Weights8 taken;
-    for (int i = 0; i < 4; i++)
-        taken.part[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w + i));
-    return taken;
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)w));
 }
 
-INLINE Parts dot8(Parts sum, Weights8 w, const Input8 *x) {
-    for (int i = 0; i < 4; i++) {
-        __m256i values = _mm256_loadu_si256((const __m256i *)x + i);
-        sum += (Parts)_mm256_madd_epi16(w.part[i], values);
-    }
+INLINE Inputs8 inputs8(const Input8 *x) {
+    __m256i values = _mm256_loadu_si256((const __m256i *)x);
+    __asm__("" : "+x"(values)); /* or GCC loads it again for every product */
+    return values;
+}
+
+INLINE Parts dot8(Parts sum, Weights8 w, Inputs8 x) {
+    sum += (Parts)_mm256_madd_epi16(w, x);
+    __asm__("" : "+x"(sum)); /* or it adds in another order, with all products waiting in memory */
     return sum;
 }
-
-#endif
 
 #elif defined(__ARM_FEATURE_DOTPROD)
 
-typedef struct { int8x16_t part[4]; } Weights8;
+#define SLICE 16
+typedef int8x16_t Weights8;
+typedef int8x16_t Inputs8;
 
-INLINE Weights8 take8(const int8_t *w) {
-    return (Weights8){{vld1q_s8(w), vld1q_s8(w + 16), vld1q_s8(w + 32), vld1q_s8(w + 48)}};
-}
+INLINE Weights8 take8(const int8_t *w) { return vld1q_s8(w); }
 
-INLINE Parts dot8(Parts sum, Weights8 w, const Input8 *x) {
-    for (int i = 0; i < 4; i++)
-        sum = (Parts)vdotq_s32((int32x4_t)sum, w.part[i], vld1q_s8(x + 16 * i));
-    return sum;
+INLINE Inputs8 inputs8(const Input8 *x) { return vld1q_s8(x); }
+
+INLINE Parts dot8(Parts sum, Weights8 w, Inputs8 x) {
+    return (Parts)vdotq_s32((int32x4_t)sum, w, x);
 }
 
 #else
 
+#define SLICE GROUP
 typedef const int8_t *Weights8;
+typedef const Input8 *Inputs8;
 
 INLINE Weights8 take8(const int8_t *w) { return w; }
 
-INLINE Parts dot8(Parts sum, Weights8 w, const Input8 *x) {
-    for (int i = 0; i < GROUP; i++) sum[i % PARTS] += w[i] * x[i];
+INLINE Inputs8 inputs8(const Input8 *x) { return x; }
+
+INLINE Parts dot8(Parts sum, Weights8 w, Inputs8 x) {
+    for (int i = 0; i < SLICE; i++) sum[i % PARTS] += w[i] * x[i];
     return sum;
 }
 

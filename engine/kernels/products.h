@@ -83,7 +83,7 @@ static void prepare(const Matrix *next, Activations a, int64_t at) {
 /* The rows of weights in a tile are a quarter of the matrix apart. Memory answers fastest to reading
    straight on, in several places at a time. */
 #define TILE 4 /* rows of weights, of all kinds but 4 bits, where it is panels of eight */
-#define AHEAD(num) ((num) == 1 ? 1024 : 2048) /* bytes: weights are fetched so long before their use */
+#define AHEAD(num) ((num) <= 2 ? 1024 : 2048) /* bytes: weights are fetched so long before their use */
 
 INLINE void float_rows(const Matrix *m, int64_t row, Activations a, int64_t at, const int num,
                        const int kind, const int side, float out[MOST][TILE * PANEL]) {
@@ -118,12 +118,17 @@ INLINE void int8_rows(const Matrix *m, int64_t row, Activations a, int64_t at, c
     for (int64_t from = 0; from < width; from += SPAN8, scale += step) {
         int64_t to = from + SPAN8 < width ? from + SPAN8 : width;
         Parts sum[MOST][TILE] = {0};
-        for (int64_t k = from; k < to; k += GROUP, x += step * GROUP)
-            for (int r = 0; r < side; r++) {
-                __builtin_prefetch(w + r * quarter + k + AHEAD(num));
-                Weights8 weights = take8(w + r * quarter + k);
-                for (int i = 0; i < num; i++) sum[i][r] = dot8(sum[i][r], weights, x + i * GROUP);
+        for (int64_t k = from; k < to; k += GROUP, x += step * GROUP) {
+            for (int r = 0; r < side; r++) __builtin_prefetch(w + r * quarter + k + AHEAD(num));
+            for (int l = 0; l < GROUP; l += SLICE) {
+                Weights8 weights[TILE];
+                for (int r = 0; r < side; r++) weights[r] = take8(w + r * quarter + k + l);
+                for (int i = 0; i < num; i++) {
+                    Inputs8 inputs = inputs8(x + i * GROUP + l);
+                    for (int r = 0; r < side; r++) sum[i][r] = dot8(sum[i][r], weights[r], inputs);
+                }
             }
+        }
         for (int i = 0; i < num; i++) {
             Sums unit = scale[i] - (Sums){0}; /* in all lanes */
             for (int r = 0; r < side; r++)
