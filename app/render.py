@@ -84,7 +84,7 @@ class Renderer:
             if text in self._cache:
                 self._cache.move_to_end(text)
                 return self._cache[text]
-        html = self._clean(self._markdown, text)
+        html = self._whole(text)
         with self._lock:
             self._cache[text] = html
             while len(self._cache) > self._cache_size:
@@ -98,27 +98,34 @@ class Renderer:
         tokens = self._markdown.parse(text)
         return "\n".join(_words(token) for token in tokens if token.type in _WORDY)
 
-    def open_html(self, text: str) -> str:
-        """Sanitized HTML of a block that is still being written; not kept."""
-        return self._clean(self._live_markdown, text)
+    def growing(self, text: str) -> tuple[int, str]:
+        """How many lines more text cannot change, and the sanitized HTML of those behind; not kept.
 
-    def num_settled_lines(self, text: str) -> int:
-        """How many lines of `text` belong to top-level blocks that more text cannot change.
-
-        That is everything before its last block: lists, tables, quotes and paragraphs may still
-        grow or turn into something else, but none of them reaches back over a finished one.
+        Settled is everything before the last top-level block: lists, tables, quotes and paragraphs
+        may still grow or turn into something else, but none reaches back over a finished one.
         """
+        if len(text) > MAX_MARKDOWN_CHARS:
+            return 0, _as_it_is(text)
+        markdown = self._live_markdown
+        env: dict[str, object] = {}  # of a parse, which the rendering of its tokens needs
+        tokens = markdown.parse(text, env)
         starts = [
             token.map[0]
-            for token in self._live_markdown.parse(text)
+            for token in tokens
             if token.level == 0 and token.map is not None and token.nesting >= 0
         ]
-        return starts[-1] if starts else 0
+        num_settled = starts[-1] if starts else 0
+        if num_settled:
+            env.clear()
+            tokens = markdown.parse("\n".join(text.split("\n")[num_settled:]), env)
+        return num_settled, self._cleaner.clean(
+            markdown.renderer.render(tokens, markdown.options, env)
+        )
 
-    def _clean(self, markdown: MarkdownIt, text: str) -> str:
+    def _whole(self, text: str) -> str:
         if len(text) > MAX_MARKDOWN_CHARS:
-            return f"<pre><code>{escapeHtml(text)}</code></pre>"
-        return self._cleaner.clean(markdown.render(text))
+            return _as_it_is(text)
+        return self._cleaner.clean(self._markdown.render(text))
 
 
 class LiveRendering:
@@ -140,14 +147,15 @@ class LiveRendering:
         if not text.startswith(self._settled):
             self._settled, self.blocks = "", []
         rest = text[len(self._settled) :]
-        num_lines = self._renderer.num_settled_lines(rest)
+        num_lines, self.tail = self._renderer.growing(rest)
         if num_lines:
-            lines = rest.split("\n")
-            finished = "\n".join(lines[:num_lines]) + "\n"
+            finished = "\n".join(rest.split("\n", num_lines)[:num_lines]) + "\n"
             self.blocks.append(self._renderer.html(finished))
             self._settled += finished
-            rest = "\n".join(lines[num_lines:])
-        self.tail = self._renderer.open_html(rest)
+
+
+def _as_it_is(text: str) -> str:
+    return f"<pre><code>{escapeHtml(text)}</code></pre>"
 
 
 def _words(token: Token) -> str:
