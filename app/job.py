@@ -53,7 +53,9 @@ class Job:
         self._view = JobView(text=task.turn.reply.content)
         self._texts: list[str] = [task.turn.reply.content]
         self.beside: tuple[Job, ...] = ()  # other replies to the same prompt, written meanwhile
-        self._followers: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self.num_followers = 0  # pages that watch
+        self._num_changes = 0
+        self._waiting: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}  # for the next change
 
     def view(self) -> JobView:
         """How far it is. Does not block."""
@@ -68,21 +70,33 @@ class Job:
 
         The first change after a pause is seen at once; the last view has phase "ended".
         """
-        changed = asyncio.Event()
         with self._lock:
-            self._followers[changed] = asyncio.get_running_loop()
+            self.num_followers += 1
         try:
             while True:
-                changed.clear()
+                seen = self._num_changes
                 view = self.view()
                 yield view
                 if view.phase == "ended":
                     return
                 await asyncio.sleep(1.0 / rate_hz())
-                await changed.wait()
+                await self._change_after(seen)
         finally:
             with self._lock:
-                self._followers.pop(changed, None)
+                self.num_followers -= 1
+
+    async def _change_after(self, seen: int) -> None:
+        # Mostly there was one meanwhile: waking a loop from another thread costs more than asking.
+        changed = asyncio.Event()
+        with self._lock:
+            if self._num_changes != seen:
+                return
+            self._waiting[changed] = asyncio.get_running_loop()
+        try:
+            await changed.wait()
+        finally:
+            with self._lock:
+                self._waiting.pop(changed, None)
 
     def apply(self, step: Step) -> None:
         """Take over what `step` says. Called by the turn's own thread only."""
@@ -110,11 +124,6 @@ class Job:
             )
         self._wake()
 
-    @property
-    def num_followers(self) -> int:
-        """How many pages watch."""
-        return len(self._followers)
-
     def queue_at(self, place: int) -> None:
         """Say how many turns stand before this one."""
         with self._lock:
@@ -123,8 +132,10 @@ class Job:
 
     def _wake(self) -> None:
         with self._lock:
-            followers = [(e, loop) for e, loop in self._followers.items() if not e.is_set()]
-        for event, loop in followers:
+            self._num_changes += 1
+            waiting = list(self._waiting.items())
+            self._waiting.clear()
+        for event, loop in waiting:
             # A loop that closed under its follower has nobody left to tell.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(event.set)

@@ -104,14 +104,29 @@ def until(there: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+class Reader:
+    """A process that asks and takes the page's stream, as a browser does, but paints nothing."""
+
+    def __init__(self, services: Services, site: Site) -> None:
+        self._url = f"http://127.0.0.1:{services.settings.port}"
+        self._cookie = signed_in(services, site, OWNER_ID)
+
+    def ask(self, key: str) -> None:
+        """Ask in a conversation, and read to the end of the answer."""
+        person = Person(self._cookie, f"{key}-{time.time_ns()}", key)
+        scene = Scene(self._url, [person], events_of(self._url, person), storm=False)
+        command = [sys.executable, "-m", "benchmarks.attached", "--reader"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
+            process.communicate(json.dumps(asdict(scene)))
+
+
 class Answers:
     """One answer at a time, in front of somebody or nobody → tokens per second."""
 
     def __init__(self, services: Services, site: Site, window: Window) -> None:
         self._services = services
         self._window = window
-        self._url = f"http://127.0.0.1:{services.settings.port}"
-        self._cookie = signed_in(services, site, OWNER_ID)
+        self._reader = Reader(services, site)
 
     def rate(self, way: str) -> float:
         """One answer in one of `WAYS`, after a rest."""
@@ -125,11 +140,7 @@ class Answers:
     def read(self) -> float:
         """While a process takes the page's stream."""
         key = self._services.store.create_conversation(OWNER_ID).key
-        reader = Person(self._cookie, key, key)
-        scene = Scene(self._url, [reader], events_of(self._url, reader), storm=False)
-        command = [sys.executable, "-m", "benchmarks.attached", "--reader"]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, text=True) as process:
-            return self._asked(lambda: process.communicate(json.dumps(asdict(scene))))
+        return self._asked(lambda: self._reader.ask(key))
 
     def shown(self) -> float:
         """While a browser shows it."""
@@ -152,7 +163,8 @@ class Answers:
 async def follow(scene: Scene) -> None:
     """Ask and follow, as the page does."""
     browser = Browser(scene, scene.people[0])
-    await browser.fire("send", number=1, key=browser.person.key, text=PROMPT, client_key="reader")
+    key = browser.person.session
+    await browser.fire("send", number=1, key=browser.person.key, text=PROMPT, client_key=key)
     await browser.fire("follow", number=2, key=browser.person.key)
 
 
