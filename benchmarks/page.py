@@ -1,11 +1,11 @@
 """What the page costs, and how soon it shows: `python -m benchmarks.page [--json]`.
 
-Server cost of one streamed update with 10, 100 and 1,000 messages before it: CPU time of the process
-while another one takes the page's stream of a scripted answer, less that of the same answer with a
-quarter of the updates (what an answer takes besides is in both); the median of five. The time a
-browser takes to open each of these chats; how long after the gate released them the first words are
-in its document; how often each of n followers is served; and the search as the page asks for it,
-over 200,000 messages. Wants an otherwise idle machine.
+Server cost of one streamed update with 10, 100 and 1,000 messages before it: CPU time of the
+process while another one takes the page's stream of a scripted answer, less that of the same answer
+with a quarter of the updates (what an answer takes besides is in both); the median of five. The
+time a browser takes to open each of these chats; how long after the gate released them the first
+words are in its document; how often each of n followers is served; and the search as the page asks
+for it, over 200,000 messages. Wants an otherwise idle machine.
 """
 
 from __future__ import annotations

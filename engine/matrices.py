@@ -90,7 +90,7 @@ def make_matrix(
     rows, width = shape_of(weight)
     cpu = device.type == "cpu"
     own = cpu and own_library() is not None
-    multiple = KERNEL_WIDTH if cpu else PANEL  # of our tiles of panels as of torch's; of a GPU's tiles
+    multiple = KERNEL_WIDTH if cpu else PANEL  # a GPU's tiles are those of eight rows
     fits = rows % multiple == 0 and width % KERNEL_WIDTH == 0
     if precision in INT4_GROUPS and fits and not embedding:
         if not isinstance(weight, Grouped):
