@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 MOST = 15  # tokens of a proposal
 _KEY = 3  # tokens that must agree
-_FIRST = 2  # a guess costs half a token and more on a processor; most first ones are wrong
+_FIRST = 3  # and always one less than a multiple of four: kernels multiply four rows at a time
 _LONGEST_PAUSE = 64  # steps
 _TRIAL = 5  # wider passes, after which it is asked whether they pay
 _HELD_UP = 1.5  # times the median: what a pass in a trial took beyond that is not counted
@@ -43,7 +43,7 @@ class Eagerness:
     def learn(self, num_proposed: int, num_right: int) -> None:
         """How many of a proposal came true."""
         if num_right == num_proposed:
-            self._length, self._pause = min(2 * self._length, MOST), 0
+            self._length, self._pause = min(2 * self._length + 1, MOST), 0
         elif 2 * num_right < num_proposed:
             self._length = max(1, self._length // 2)
             self._pause = min(max(4, 2 * self._pause), _LONGEST_PAUSE)

@@ -29,17 +29,17 @@ def bench(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
 
 def test_what_followed_before_is_proposed() -> None:
     lookup = Lookup()
-    assert lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3], 20) == [4, 5]
+    assert lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3], 20) == [4, 5, 6]
     assert lookup.propose([1, 2, 3, 4, 5, 6, 7, 1, 2, 3], 1) == [4]
     assert Lookup().propose([1, 2, 3, 4, 5, 6], 20) == []
     assert Lookup().propose([1, 2], 20) == []
 
 
 def test_a_text_that_goes_round_is_taken_to_go_on() -> None:
-    for tokens, expected in (([7] * 4, [7] * 4), ([1, 2, 3, 9, 1, 2, 3], [9, 1, 2, 3])):
+    for tokens, expected in (([7] * 4, [7] * 7), ([1, 2, 3, 9, 1, 2, 3], [9, 1, 2, 3] * 2)):
         lookup = Lookup()
         lookup.learn(2, 2)  # it dares more
-        assert lookup.propose(tokens, 20) == expected
+        assert lookup.propose(tokens, 20) == expected[:7]
 
 
 def test_the_latest_place_counts() -> None:
@@ -54,7 +54,7 @@ def test_proposals_grow_with_success_and_pause_after_failure() -> None:
         proposed = lookup.propose(tokens, 100)
         lengths.append(len(proposed))
         lookup.learn(len(proposed), len(proposed))
-    assert lengths == [2, 4, 8, MOST]
+    assert lengths == [3, 7, MOST, MOST]
     pauses = []
     for _ in range(6):
         lookup.learn(15, 0)
