@@ -18,24 +18,25 @@ from engine.generate import Row
 from engine.kv_cache import Slot
 from engine.model import Model
 from engine.prefix import common_prefix
-from engine.speculation import Eagerness
 from engine.tiers import Tiers
 
 log = logging.getLogger(__name__)
 
 _CHUNK = 128  # tokens of a prompt read at a time: rows that write wait no longer than that
 _BEHIND = 16  # tokens that are read with the first guess rather than before it
+# Tokens guessed at a time. Each costs a pass of its own, and all behind a wrong one are lost: of 15
+# that are right nine times in ten half are. With the token before them they fill a tile of four rows.
+_AHEAD = 3
 
 
 class DraftModel:
-    """The draft's slots and how eagerly it guesses for each row. Owned by the compute thread."""
+    """The draft and its slots. Owned by the compute thread."""
 
     def __init__(self, model: Model, kv_bytes: int) -> None:
         """`kv_bytes` bounds its own keys and values, of running and of ended rows."""
         self._model = model
         self._tiers = Tiers(model, kv_bytes)
         self._slots: dict[Row, Slot] = {}
-        self._eagerness: dict[Row, Eagerness] = {}
         self.read_prompt = False  # whether the latest call read on in a prompt
 
     def propose(self, rows: Sequence[Row], most: Sequence[int]) -> list[list[int]]:
@@ -50,13 +51,8 @@ class DraftModel:
             self.clear()
             return [[] for _ in rows]
 
-    def learn(self, row: Row, num_proposed: int, num_right: int) -> None:
-        """How many of the latest proposal came true."""
-        self._eagerness[row].learn(num_proposed, num_right)
-
     def leave(self, row: Row) -> None:
         """`row` has ended: keep what was read of it under the scope that it has now."""
-        self._eagerness.pop(row, None)
         if (slot := self._slots.pop(row, None)) is not None:
             slot.trim(common_prefix(slot.ids, row.tokens))
             slot.scope = row.scope
@@ -104,8 +100,7 @@ class DraftModel:
     def _length(self, row: Row, most: int) -> int:
         """How many tokens to guess for `row` now; 0 while its prompt is being read."""
         room = self._model.cache_shape.context_length - len(row.tokens)
-        eagerness = self._eagerness.setdefault(row, Eagerness())
-        num = min(most, room, eagerness.num())
+        num = min(most, room, _AHEAD)
         return num if num > 0 and self._has_read(row, num) else 0
 
     def _has_read(self, row: Row, num: int) -> bool:

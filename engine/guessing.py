@@ -48,9 +48,7 @@ class Guessing:
 
     def learn(self, row: Row, num_proposed: int, num_right: int) -> None:
         """How many of the row's guesses came true."""
-        if row in self._asked and self.draft is not None:
-            self.draft.learn(row, num_proposed, num_right)
-        else:
+        if row not in self._asked:
             row.lookup.learn(num_proposed, num_right)
 
     def record(self, num_rows: int, num_written: int, seconds: float, *, guessed: bool) -> None:
