@@ -88,7 +88,7 @@ def _beside(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print a table, or one JSON list."""
-    parser = arguments(__doc__, new=32, rounds=3)
+    parser = arguments(__doc__, new=128, rounds=3)
     parser.add_argument("--peer", help="the interpreter that has llama-cpp-python")
     parser.add_argument("--files", type=Path, default=Path(tempfile.gettempdir()) / "corral-gguf")
     chosen = parser.parse_args()
