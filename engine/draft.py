@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 
 _CHUNK = 128  # tokens of a prompt read at a time: rows that write wait no longer than that
 _BEHIND = 16  # tokens that are read with the first guess rather than before it
-# Tokens guessed at a time. Each costs a pass of its own, and all behind a wrong one are lost: of 15
-# that are right nine times in ten half are. With the token before them they fill a tile of four rows.
+# Tokens guessed at a time. Each costs a pass of its own, and all behind a wrong one are lost: half
+# of 15 that are right nine times in ten. With the token before them these fill a tile of four rows.
 _AHEAD = 3
 
 
