@@ -26,9 +26,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 X86 = platform.machine() == "x86_64"
+SPELLING = Path(__file__).with_name("spelled_out.h")
 PROCESSORS = {"this one": ("-march=native",)} | (
     {"AVX2": ("-mavx2", "-mfma"), "SSE2": ("-march=x86-64",)} if X86 else {}
 )
+# What this processor may lack, by the same code with the instructions spelled out (spelled_out.h).
+SPELLED_OUT = {
+    name: ("-mavx2", "-mfma", "-Wno-psabi", f"-DSPELL_{name}", "-include", str(SPELLING))
+    for name in (("AVXVNNI", "AVX512") if X86 else ())
+}
+EVERY_WAY = PROCESSORS | SPELLED_OUT
 NUM_ROWS = 8
 
 
@@ -37,7 +44,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ctypes.
     folder = tmp_path_factory.mktemp("kernels")
 
     def built(processor: str) -> ctypes.CDLL:
-        made = build.load(folder, flags=PROCESSORS[processor])
+        made = build.load(folder, flags=EVERY_WAY[processor])
         assert made is not None
         return made
 
@@ -107,13 +114,13 @@ def test_it_computes_what_torch_computes(
     assert self_test(model) < 2 * TOLERANCE[precision]
 
 
-@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("processor", EVERY_WAY)
 def test_products_are_verified(processor: str, library: Callable[[str], ctypes.CDLL]) -> None:
     assert products.computes_right(library(processor))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4", "int4-128"])
-@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("processor", EVERY_WAY)
 def test_a_row_is_the_same_however_many_are_beside_it(
     precision: quantize.Precision, processor: str, library: Callable[[str], ctypes.CDLL]
 ) -> None:
