@@ -119,17 +119,27 @@ def test_products_are_verified(processor: str, library: Callable[[str], ctypes.C
     assert products.computes_right(library(processor))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "int8", "int4", "int4-128"])
+KINDS: dict[quantize.Precision, products.Kind] = {
+    "fp32": products.Kind.FLOAT32,
+    "bf16": products.Kind.BFLOAT16,
+    "int8": products.Kind.INT8,
+    "int4": products.Kind.INT4,
+    "int4-128": products.Kind.INT4,
+}
+
+
+@pytest.mark.parametrize("precision", KINDS)
 @pytest.mark.parametrize("processor", EVERY_WAY)
 def test_a_row_is_the_same_however_many_are_beside_it(
     precision: quantize.Precision, processor: str, library: Callable[[str], ctypes.CDLL]
 ) -> None:
     """Of a prompt as of a reply: any number of rows, of weights, and of spans of columns."""
     generator = torch.Generator().manual_seed(1)
-    for num, rows, width in ((3, 32, 128), (33, 96, 640), (64, 160, 2176)):
+    for num, rows, width in ((3, 64, 128), (33, 128, 640), (64, 192, 2176)):
         weight = torch.randn(rows, width, generator=generator)
         matrix = matrices.make_matrix(weight, precision, torch.device("cpu"))
         assert matrix.stored is not None
+        assert matrix.stored.kind == KINDS[precision], "or other products are tested than are named"
         x = torch.randn(num, width, generator=generator)
         together = products.multiply(library(processor), matrix.stored, x)
         alone = [products.multiply(library(processor), matrix.stored, row[None]) for row in x]
@@ -155,13 +165,13 @@ def test_outliers_among_activations_cost_little(library: Callable[[str], ctypes.
 def test_among_many_rows_only_one_that_is_no_number_gives_none(
     precision: quantize.Precision, library: Callable[[str], ctypes.CDLL]
 ) -> None:
-    matrix = matrices.make_matrix(torch.randn(32, 128), precision, torch.device("cpu"))
+    matrix = matrices.make_matrix(torch.randn(64, 128), precision, torch.device("cpu"))
     x = torch.randn(40, 128)
     x[3, 70], x[8, 1] = float("nan"), float("inf")
-    assert matrix.stored is not None
+    assert matrix.stored is not None and matrix.stored.kind == KINDS[precision]
     finite = torch.isfinite(products.multiply(library("this one"), matrix.stored, x))
     assert not finite[[3, 8]].any()
-    assert finite.sum() == 38 * 32
+    assert finite.sum() == 38 * 64
 
 
 def test_products_of_wrong_weights_are_noticed(
