@@ -76,7 +76,7 @@ class Settings:
     draft: str = setting(
         "",
         "Name, folder or GGUF file of a smaller model of the same family that guesses ahead; "
-        "answers stay the same and come faster where it guesses well.",
+        "answers stay the same, and it rests where it does not pay. It reads each prompt too.",
         pattern=r".*",
         shown="none",
     )
